@@ -1,0 +1,188 @@
+//! Records written in place, and batches of records made visible by one release.
+
+use crate::error::PublishError;
+use crate::layout::Commit;
+use crate::map::{claimed_bytes, store_bytes};
+use crate::publish::Reserved;
+use crate::ring::Place;
+use crate::sync::Ordering;
+use crate::writer::Writer;
+use std::io;
+use std::ops::Range;
+
+/// A record being written in place; nobody sees it until [`commit`](Self::commit). Dropping it gives it up.
+///
+/// Its bytes are whatever was there before: write all that you commit.
+#[must_use]
+pub struct Claim<'w> {
+    writer: &'w mut Writer,
+    reserved: Reserved,
+    tag: u32,
+    length: usize,
+    /// Bytes filled through `io::Write`.
+    written: usize,
+}
+
+impl<'w> Claim<'w> {
+    pub(crate) fn new(writer: &'w mut Writer, reserved: Reserved, tag: u32, length: usize) -> Self {
+        Self { writer, reserved, tag, length, written: 0 }
+    }
+
+    /// Returns the bytes claimed.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Says whether the claim is for an empty record.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Borrows the bytes to write to; 8-aligned.
+    ///
+    /// A reader that was lapped may look at these bytes while they change; it discards what it saw.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        let word = self.writer.publisher.payload_word(self.reserved);
+        claimed_bytes(self.writer.attached.ring.words(), word, self.length)
+    }
+
+    /// Makes the whole claim visible; returns its sequence.
+    pub fn commit(self) -> u64 {
+        let length = self.length;
+        self.finish(length)
+    }
+
+    /// Makes the first `length` bytes visible and gives the rest back; returns the sequence.
+    ///
+    /// # Errors
+    /// [`PublishError::TooLarge`] if that is more than was claimed; nothing becomes visible.
+    pub fn commit_len(self, length: usize) -> Result<u64, PublishError> {
+        if length > self.length {
+            return Err(PublishError::TooLarge { length: length as u64, max: self.length as u64 });
+        }
+        Ok(self.finish(length))
+    }
+
+    fn finish(mut self, length: usize) -> u64 {
+        let Writer { publisher, attached, table, .. } = &mut *self.writer;
+        self.reserved = publisher.shorten(self.reserved, length);
+        publisher.prepare(&attached.ring, self.reserved, publisher.head.sequence);
+        publisher.commit(&attached.ring, table, self.reserved, self.tag, length)
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        // The bound of the hot path was set for the record after this one, which may not have come to be.
+        let head = self.writer.publisher.head.position;
+        self.writer.publisher.set_fast_end(head);
+    }
+}
+
+/// Fills the claim from its start; what does not fit is `WriteZero`, as for a slice.
+impl io::Write for Claim<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let at = self.written;
+        let count = bytes.len().min(self.length - at);
+        self.as_mut_slice()[at..at + count].copy_from_slice(&bytes[..count]);
+        self.written += count;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Records that become visible together, in order. Dropping it gives all of them up.
+#[must_use]
+pub struct Batch<'w> {
+    writer: &'w mut Writer,
+    /// Where the next record goes.
+    next: Place,
+    /// The commit word that makes everything visible, and its place.
+    first: Option<(usize, Commit)>,
+    /// Payload bytes so far.
+    payload: u64,
+}
+
+impl<'w> Batch<'w> {
+    pub(crate) fn new(writer: &'w mut Writer) -> Self {
+        let next = writer.publisher.head;
+        Self { writer, next, first: None, payload: 0 }
+    }
+
+    /// Counts the records pushed.
+    pub fn len(&self) -> usize {
+        (self.next.sequence - self.writer.publisher.head.sequence) as usize
+    }
+
+    /// Says whether nothing was pushed.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Adds a record; waits, refuses or evicts by the writer's policy if readers are in the way.
+    ///
+    /// # Errors
+    /// As [`Writer::publish`]; [`PublishError::TooLarge`] also if the batch would exceed a quarter of the ring. The batch keeps what it
+    /// has, and can be committed.
+    #[inline]
+    pub fn push(&mut self, payload: &[u8]) -> Result<(), PublishError> {
+        self.push_tagged(0, payload)
+    }
+
+    /// Adds a record with a tag.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    #[inline]
+    pub fn push_tagged(&mut self, tag: u32, payload: &[u8]) -> Result<(), PublishError> {
+        self.writer.check_fork()?;
+        let from = self.next.position;
+        let geometry = self.writer.attached.facts.geometry;
+        let used = from - self.writer.publisher.head.position;
+        let size = geometry.record_size((payload.len() as u64).min(geometry.capacity));
+        if used + size > geometry.capacity / 4 && !self.is_empty() {
+            let length = self.payload + payload.len() as u64;
+            return Err(PublishError::TooLarge { length, max: geometry.max_record() });
+        }
+        let reserved = match self.writer.publisher.reserve(from, payload.len()) {
+            Some(reserved) => reserved,
+            None => self.writer.reserve_by_policy(from, payload.len())?,
+        };
+        let Writer { publisher, attached, .. } = &mut *self.writer;
+        let word = publisher.prepare(&attached.ring, reserved, self.next.sequence);
+        store_bytes(attached.ring.words(), word, payload);
+        let commit = Commit::record(tag, payload.len() as u64);
+        let hidden = self.first.is_none();
+        let visible = publisher.seal(&attached.ring, reserved, self.next.sequence, commit, !hidden);
+        if hidden {
+            self.first = Some((geometry.word_at(reserved.from), visible));
+        }
+        self.payload += payload.len() as u64;
+        self.next = Place { position: reserved.end, sequence: self.next.sequence + 1 };
+        Ok(())
+    }
+
+    /// Makes all records visible at once; returns their sequences.
+    #[inline]
+    pub fn commit(self) -> Range<u64> {
+        let Writer { publisher, attached, table, .. } = &mut *self.writer;
+        let start = publisher.head.sequence;
+        if let Some((word, commit)) = self.first {
+            // Release pairs with the readers' Acquire load of the commit word: who sees it sees the whole batch.
+            attached.ring.word(word).store(commit.0, Ordering::Release);
+            publisher.count_bytes(self.payload);
+            publisher.advance(&attached.ring, table, self.next);
+        }
+        start..self.next.sequence
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        let head = self.writer.publisher.head.position;
+        self.writer.publisher.set_fast_end(head);
+    }
+}

@@ -1,0 +1,76 @@
+//! A broadcast bus between processes of one machine: one writer, many readers, a ring in a memory-mapped file, no daemon.
+//!
+//! **No event is ever lost in silence.** Each record reaches each registered reader, or both sides are told: the writer which
+//! reader would be overrun, before anything is overwritten, and the reader exactly which sequences it missed.
+//!
+//! # Words
+//!
+//! *bus*, *writer*, *reader* (registered), *observer* (unregistered, read-only), *record* (one message), *sequence* (number of a record,
+//! from 0, one more each), *position* (byte offset in the endless stream), *head* (position after the last committed record),
+//! *cursor* (a reader's position), *limit* (the writer may write below it), *overrun* (writing where a reader has yet to read), *lag*
+//! (head minus cursor), *gap* (half-open range of sequences lost), *evict*, *slot* (a reader's entry in the table), *epoch* (count of writers),
+//! *claim* and *commit* (write in place), *pinned* (a reader that borrows from the ring).
+//!
+//! # How the modules fit together
+//!
+//! ```text
+//!  options   writer  claim     reader  observer     bus          what a program calls
+//!                │                 └──┬───┘
+//!                │                 stream                        waiting, end of stream
+//!    files ──────┼──── registry ──────┤                          names, modes, who owns which slot
+//!                │                    │
+//!             publish ──── join ── consume                       the protocol, free of the kernel
+//!                └───── ring · table · wake ────┘
+//!                     layout · map · sync · sys                  words, mapping, atomics, kernel
+//! ```
+//!
+//! [`layout`] documents the files to the bit; the protocol's reasoning stands at the head of `publish`, `join`, `consume` and `wake`.
+
+#![warn(missing_docs)]
+#![cfg_attr(loom, allow(dead_code, unused_imports))]
+
+pub mod layout;
+
+#[cfg(not(loom))]
+mod bus;
+#[cfg(not(loom))]
+mod claim;
+mod consume;
+#[cfg(not(loom))]
+mod error;
+#[cfg(not(loom))]
+mod files;
+mod join;
+mod map;
+#[cfg(not(loom))]
+mod observer;
+#[cfg(not(loom))]
+mod options;
+mod publish;
+#[cfg(not(loom))]
+mod reader;
+#[cfg(not(loom))]
+mod registry;
+mod report;
+mod ring;
+#[cfg(not(loom))]
+mod stream;
+mod sync;
+mod sys;
+mod table;
+mod wake;
+#[cfg(not(loom))]
+mod writer;
+
+#[cfg(not(loom))]
+pub use crate::{
+    bus::{Bus, Snapshot, WriterInfo, WriterState},
+    claim::{Batch, Claim},
+    error::{Error, PublishError, Result},
+    observer::Observer,
+    options::Options,
+    reader::{Reader, ReaderOptions},
+    stream::{Closed, Next, Record, Start, Wait},
+    writer::{Policy, Stats, Writer},
+};
+pub use report::{Class, Gap, Overrun, ReaderId, ReaderInfo, State, WriterEvent};

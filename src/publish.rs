@@ -1,0 +1,488 @@
+//! The writer's half of the protocol: reserve, write, commit, and extend the limit without overrunning anyone.
+//!
+//! Nothing here knows of files, locks or clocks of the kernel, so the models run this very code.
+//!
+//! # The hot path
+//!
+//! One comparison, `end <= fast_end`, decides that a record needs nothing special: `fast_end` lies below the next stripe boundary
+//! (so no wrap, no index entry) and sixteen bytes below the limit (so the zero ahead may be written). Everything
+//! else happens in [`Publisher::reserve_slow`], about once a stripe.
+//!
+//! # Extending the limit
+//!
+//! The writer may write below `limit`. To raise it, it needs a *gate*: no gating cursor plus capacity lies lower. A gate
+//! built by a scan goes stale when a reader joins behind it. The joiner announces itself (slot, then counter), the writer announces
+//! what it wants (`intent`), each fences, and each looks at the other's word:
+//!
+//! 1. joiner's bump before the writer's look at the counter: the writer scans again and lowers intent to what the joiner allows;
+//! 2. the writer's intent before the joiner's look: the joiner moves up above `intent - capacity`, and reports the gap;
+//! 3. both: the joiner may move up without need, which costs it a reported gap, and never a silent one.
+//!
+//! Neither is impossible: that is what the two `SeqCst` fences exclude. One word for limit and intent fails: a retracted
+//! limit makes validating readers discard what is intact, and a writer that dies between raise and retract leaves a lie.
+
+use crate::layout::{ALIGN, Commit, Geometry, MAX_POSITION, ring as at, table};
+use crate::map::{Filler, store_bytes};
+use crate::ring::{Place, Ring};
+use crate::sync::{Ordering, fence, light_fence};
+use crate::sys;
+use crate::table::{Phase, Table};
+use crate::wake;
+
+/// Why a reservation failed; nothing was changed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Gating cursors below this position are in the way.
+    Blocked {
+        cursor: u64,
+    },
+    TooLarge,
+    Exhausted,
+}
+
+/// A reserved stretch of the ring.
+#[derive(Clone, Copy)]
+pub(crate) struct Reserved {
+    /// Where the stream was before; a padding record goes here if the record itself wraps.
+    pub(crate) from: u64,
+    /// Where the record starts.
+    pub(crate) start: u64,
+    /// Where the next one will.
+    pub(crate) end: u64,
+    /// Whether it reaches a stripe boundary, and so owes the index an entry.
+    crossing: bool,
+}
+
+/// A gating reader's lag crossed a threshold (percent of the ring).
+pub(crate) struct Warned {
+    pub(crate) slot: u32,
+    pub(crate) percent: u8,
+}
+
+/// The writer's state: what only it writes, kept locally, and what it last saw of the readers.
+pub(crate) struct Publisher {
+    pub(crate) head: Place,
+    /// Hot path bound, see the module's head.
+    fast_end: u64,
+    limit: u64,
+    geometry: Geometry,
+    /// Whether readers cannot make this process fence, so that it must by itself.
+    fences: bool,
+    /// Payload bytes not yet added to the header's counter.
+    bytes: u64,
+    gate: Gate,
+    pub(crate) warned: Vec<Warned>,
+}
+
+/// What the last scan found: nobody's cursor was below `lowest`.
+struct Gate {
+    /// Lowest gating cursor.
+    lowest: u64,
+    /// Its slot, and the lowest cursor of all others: between scans only the slowest is looked at again.
+    slowest: Option<u32>,
+    runner_up: u64,
+    /// Slots that gated at the scan. Complete while the registration counter stands.
+    gating: Vec<u32>,
+    /// Registration counter before the scan that built `gating`.
+    registrations: u64,
+    /// Limit at which the next scan is due, for warnings.
+    next_scan: u64,
+    /// Highest threshold warned of, by slot.
+    warned: Vec<u8>,
+}
+
+/// Thresholds of the early warning, in percent of the ring.
+const THRESHOLDS: [u8; 3] = [90, 75, 50];
+
+impl Gate {
+    /// Nothing below this position plus the ring is wanted by anyone.
+    fn limit(&self, capacity: u64) -> u64 {
+        self.lowest + capacity
+    }
+}
+
+impl Publisher {
+    /// Goes on where the ring's words say the stream stands. Called with the writer's lock held.
+    ///
+    /// `Err` names the field that contradicts the others: field, expected, found.
+    pub(crate) fn take_over(ring: &Ring, table: &Table, fences: bool) -> Result<Self, (&'static str, u64, u64)> {
+        let geometry = ring.geometry;
+        let (head, limit) = (ring.get(at::HEAD), ring.get(at::LIMIT));
+        if !head.is_multiple_of(ALIGN) || head >= MAX_POSITION {
+            return Err(("head", MAX_POSITION, head));
+        }
+        if !limit.is_multiple_of(ALIGN) || limit < head || limit - head > geometry.capacity {
+            return Err(("limit", head, limit));
+        }
+        let sequence = ring.get(at::HEAD_SEQUENCE);
+        let head = walk_to_tip(ring, Place { position: head, sequence }, limit);
+        ring.void_entries_above(head.position);
+        ring.word(at::INTENT).store(limit, Ordering::Release);
+        let gate = Gate {
+            lowest: 0,
+            slowest: None,
+            runner_up: 0,
+            gating: Vec::with_capacity(geometry.slots as usize),
+            registrations: table.registrations().wrapping_sub(1),
+            next_scan: 0,
+            warned: vec![0; geometry.slots as usize],
+        };
+        let mut publisher = Self { head, fast_end: 0, limit, geometry, fences, bytes: 0, gate, warned: Vec::new() };
+        publisher.store_head(ring);
+        publisher.set_fast_end(head.position);
+        Ok(publisher)
+    }
+
+    /// Reserves room for a payload if nothing special is to be done; nothing is visible and nothing committed.
+    #[inline(always)]
+    pub(crate) fn reserve(&self, from: u64, length: usize) -> Option<Reserved> {
+        // A length beyond any bound ends above every `fast_end`, and the slow path refuses it.
+        let end = from + self.geometry.record_size((length as u64).min(MAX_POSITION));
+        (end <= self.fast_end).then_some(Reserved { from, start: from, end, crossing: false })
+    }
+
+    /// Reserves a record that starts at or above `from` (above head inside a batch).
+    #[cold]
+    pub(crate) fn reserve_slow(
+        &mut self,
+        ring: &Ring,
+        table: &Table,
+        from: u64,
+        length: u64,
+    ) -> Result<Reserved, Refused> {
+        let Geometry { capacity, stripe, .. } = self.geometry;
+        if length > self.geometry.max_record() {
+            return Err(Refused::TooLarge);
+        }
+        let size = self.geometry.record_size(length);
+        let to_end = capacity - (from & (capacity - 1));
+        let start = if size <= to_end { from } else { from + to_end };
+        let end = start + size;
+        if end + ALIGN >= MAX_POSITION {
+            return Err(Refused::Exhausted);
+        }
+        if end + ALIGN > self.limit {
+            self.extend(ring, table, end + ALIGN)?;
+        }
+        // For the record after this one.
+        self.set_fast_end(end);
+        Ok(Reserved { from, start, end, crossing: from / stripe != end / stripe })
+    }
+
+    /// Sets the hot path's bound for records that start at `from` or later in its stripe.
+    pub(crate) fn set_fast_end(&mut self, from: u64) {
+        let boundary = (from / self.geometry.stripe + 1) * self.geometry.stripe;
+        self.fast_end = (boundary - ALIGN).min(self.limit.saturating_sub(ALIGN));
+    }
+
+    /// Raises the limit to at least `needed`.
+    fn extend(&mut self, ring: &Ring, table: &Table, needed: u64) -> Result<(), Refused> {
+        let (stripe, capacity) = (self.geometry.stripe, self.geometry.capacity);
+        let want = needed.next_multiple_of(stripe);
+        if want > self.gate.limit(capacity) || want >= self.gate.next_scan {
+            self.look(ring, table, want, needed);
+        }
+        if needed > self.gate.limit(capacity) {
+            return Err(Refused::Blocked { cursor: needed - capacity });
+        }
+        let target = want.min(self.gate.limit(capacity));
+        // Release pairs with the joiner's Acquire load of intent; the fence with the joiner's, between its bump and that load.
+        ring.word(at::INTENT).store(target, Ordering::Release);
+        fence(Ordering::SeqCst);
+        let registrations = table.registrations();
+        let target = if registrations == self.gate.registrations {
+            target
+        } else {
+            self.scan(ring, table, registrations);
+            let lowered = target.min(self.gate.limit(capacity)).max(self.limit);
+            ring.word(at::INTENT).store(lowered, Ordering::Release);
+            if needed > lowered {
+                return Err(Refused::Blocked { cursor: needed - capacity });
+            }
+            lowered
+        };
+        self.limit = target;
+        // Release, for who loads limit with Acquire to find what is intact. The fence keeps every later store to ring and
+        // index below it; it pairs with the readers' Acquire fence between their copy and their load of limit.
+        ring.word(at::LIMIT).store(target, Ordering::Release);
+        fence(Ordering::Release);
+        Ok(())
+    }
+
+    /// Looks at the slowest reader again, and at all of them if that is not enough or a scan is due.
+    fn look(&mut self, ring: &Ring, table: &Table, want: u64, needed: u64) {
+        let capacity = self.geometry.capacity;
+        if want < self.gate.next_scan
+            && let Some(slot) = self.gate.slowest
+        {
+            let cursor = self.clamp(table.slot(slot).position());
+            self.gate.lowest = self.gate.lowest.max(cursor.min(self.gate.runner_up));
+            if needed <= self.gate.limit(capacity) {
+                return;
+            }
+        }
+        let registrations = table.registrations();
+        self.scan(ring, table, registrations);
+    }
+
+    /// Builds the gate from every gating cursor. `registrations` was loaded before.
+    fn scan(&mut self, ring: &Ring, table: &Table, registrations: u64) {
+        let head = self.head.position;
+        let mut gating = std::mem::take(&mut self.gate.gating);
+        if registrations != self.gate.registrations {
+            gating.clear();
+            gating.extend(0..self.geometry.slots as u32);
+        }
+        let (mut lowest, mut runner_up, mut slowest) = (u64::MAX, u64::MAX, None);
+        gating.retain(|&index| {
+            let slot = table.slot(index);
+            let control = slot.control();
+            let gates = match control.phase() {
+                Phase::Joining | Phase::Active => control.class().gates(),
+                // An evicted slot comes back only by a join, which moves the counter.
+                Phase::Free | Phase::Evicted => false,
+                Phase::Detached => control.class().gates() && slot.still_holds(control, sys::boot_clock()),
+            };
+            if !gates {
+                self.gate.warned[index as usize] = 0;
+                return false;
+            }
+            let cursor = self.clamp(slot.position());
+            if cursor < lowest {
+                (runner_up, lowest, slowest) = (lowest, cursor, Some(index));
+            } else {
+                runner_up = runner_up.min(cursor);
+            }
+            self.warn(index, head - cursor.min(head));
+            true
+        });
+        self.gate.gating = gating;
+        self.gate.registrations = registrations;
+        self.gate.lowest = lowest.min(head) & !(ALIGN - 1);
+        self.gate.runner_up = runner_up.min(head) & !(ALIGN - 1);
+        self.gate.slowest = slowest;
+        self.gate.next_scan = head + self.geometry.capacity / 8;
+        self.flush_counters(ring);
+    }
+
+    /// A cursor, kept within what it can honestly be: the table is not trusted.
+    fn clamp(&self, cursor: u64) -> u64 {
+        cursor.clamp(self.limit.saturating_sub(self.geometry.capacity), self.head.position)
+    }
+
+    /// Warns once per episode and threshold; an episode ends below the lowest threshold's half.
+    fn warn(&mut self, slot: u32, lag: u64) {
+        let percent = (lag.saturating_mul(100) / self.geometry.capacity) as u8;
+        let told = &mut self.gate.warned[slot as usize];
+        match THRESHOLDS.into_iter().find(|&threshold| percent >= threshold) {
+            Some(threshold) if threshold > *told => {
+                *told = threshold;
+                if self.warned.len() < self.geometry.slots as usize * THRESHOLDS.len() {
+                    self.warned.push(Warned { slot, percent: threshold });
+                }
+            }
+            None if percent < THRESHOLDS[2] / 2 => *told = 0,
+            _ => {}
+        }
+    }
+
+    /// Slots in the way of a cursor position: those that gate below it.
+    pub(crate) fn in_the_way<'t>(&self, table: &'t Table, cursor: u64) -> impl Iterator<Item = u32> + use<'t, '_> {
+        table.slots().filter_map(move |slot| {
+            let control = slot.control();
+            let gates = match control.phase() {
+                Phase::Joining | Phase::Active => control.class().gates(),
+                Phase::Detached => control.class().gates() && slot.still_holds(control, sys::boot_clock()),
+                Phase::Free | Phase::Evicted => false,
+            };
+            (gates && self.clamp(slot.position()) < cursor).then_some(slot.index())
+        })
+    }
+
+    /// Makes the next reservation look at every slot again, after evictions and reaping.
+    ///
+    /// Always true, for the end of a condition.
+    pub(crate) fn forget_gate(&mut self) -> bool {
+        self.gate.next_scan = 0;
+        true
+    }
+
+    /// First word of a reserved record's payload.
+    pub(crate) fn payload_word(&self, reserved: Reserved) -> usize {
+        self.geometry.word_at(reserved.start) + (self.geometry.record_header() / 8) as usize
+    }
+
+    /// The same reservation for a shorter payload.
+    pub(crate) fn shorten(&self, reserved: Reserved, length: usize) -> Reserved {
+        Reserved { end: reserved.start + self.geometry.record_size(length as u64), ..reserved }
+    }
+
+    // ---- writing ----------------------------------------------------------------------------------------------
+
+    /// Writes everything of a record but its commit words: sequence, stamp, index, zero ahead. Returns the payload's word.
+    #[inline(always)]
+    pub(crate) fn prepare(&mut self, ring: &Ring, reserved: Reserved, sequence: u64) -> usize {
+        let word = self.geometry.word_at(reserved.start);
+        ring.word(word + 1).store(sequence, Ordering::Relaxed);
+        if self.geometry.stamped {
+            let now = self.next_time(ring, sys::wall_clock());
+            ring.word(word + 2).store(now, Ordering::Relaxed);
+        }
+        // The zero ahead: whatever an earlier lap left there is no record. Relaxed, ordered by the commit word's Release.
+        ring.word(self.geometry.word_at(reserved.end)).store(0, Ordering::Relaxed);
+        if reserved.crossing {
+            self.index(ring, reserved, sequence);
+        }
+        word + (self.geometry.record_header() / 8) as usize
+    }
+
+    /// Writes the index entry of every boundary that the record reaches or crosses.
+    #[cold]
+    fn index(&mut self, ring: &Ring, reserved: Reserved, sequence: u64) {
+        let stripe = self.geometry.stripe;
+        let time =
+            if self.geometry.stamped { ring.get(at::LATEST_TIME) } else { self.next_time(ring, sys::coarse_clock()) };
+        for k in reserved.from / stripe + 1..=reserved.end / stripe {
+            // The padding's own start may lie on no boundary, but the record's may: it is then the first at it.
+            let end = if k * stripe <= reserved.start && reserved.start != reserved.from {
+                Place { position: reserved.start, sequence }
+            } else {
+                Place { position: reserved.end, sequence: sequence + 1 }
+            };
+            ring.set_entry(k * stripe, end, time);
+        }
+    }
+
+    /// A time that never runs backwards.
+    fn next_time(&self, ring: &Ring, now: u64) -> u64 {
+        let time = now.max(ring.get(at::LATEST_TIME));
+        ring.set(at::LATEST_TIME, time);
+        time
+    }
+
+    /// Stores the commit words of a prepared record: last the one that makes it visible, if `visible`; else returns it.
+    ///
+    /// Release pairs with the readers' Acquire load of the commit word: who sees it sees payload, sequence and zero ahead.
+    #[inline(always)]
+    pub(crate) fn seal(&self, ring: &Ring, reserved: Reserved, sequence: u64, commit: Commit, visible: bool) -> Commit {
+        let word = self.geometry.word_at(reserved.start);
+        if reserved.from == reserved.start {
+            if visible {
+                ring.word(word).store(commit.0, Ordering::Release);
+            }
+            return commit;
+        }
+        ring.word(word).store(commit.0, Ordering::Relaxed);
+        let padding = self.geometry.word_at(reserved.from);
+        ring.word(padding + 1).store(sequence, Ordering::Relaxed);
+        if visible {
+            ring.word(padding).store(Commit::padding().0, Ordering::Release);
+        }
+        Commit::padding()
+    }
+
+    /// Makes a lone record visible and wakes who sleeps. Returns its sequence.
+    #[inline(always)]
+    pub(crate) fn commit(&mut self, ring: &Ring, table: &Table, reserved: Reserved, tag: u32, length: usize) -> u64 {
+        let sequence = self.head.sequence;
+        self.seal(ring, reserved, sequence, Commit::record(tag, length as u64), true);
+        self.bytes += length as u64;
+        self.advance(ring, table, Place { position: reserved.end, sequence: sequence + 1 });
+        sequence
+    }
+
+    /// Writes a payload of one piece and makes it visible.
+    #[inline(always)]
+    pub(crate) fn write(&mut self, ring: &Ring, table: &Table, reserved: Reserved, tag: u32, payload: &[u8]) -> u64 {
+        let word = self.prepare(ring, reserved, self.head.sequence);
+        store_bytes(ring.words(), word, payload);
+        self.commit(ring, table, reserved, tag, payload.len())
+    }
+
+    /// Writes a payload of several pieces and makes it visible.
+    pub(crate) fn write_parts(
+        &mut self,
+        ring: &Ring,
+        table: &Table,
+        reserved: Reserved,
+        tag: u32,
+        parts: &[&[u8]],
+    ) -> u64 {
+        let length = parts.iter().map(|part| part.len()).sum();
+        let word = self.prepare(ring, reserved, self.head.sequence);
+        let mut filler = Filler::new(ring.words(), word, length);
+        parts.iter().for_each(|part| filler.push(part));
+        self.commit(ring, table, reserved, tag, length)
+    }
+
+    /// Moves head over what was made visible, and wakes.
+    #[inline(always)]
+    pub(crate) fn advance(&mut self, ring: &Ring, table: &Table, head: Place) {
+        self.head = head;
+        self.store_head(ring);
+        // Pairs with the sleeper's heavy fence between its store of the flag and its last look.
+        if self.fences {
+            fence(Ordering::SeqCst);
+        } else {
+            light_fence();
+        }
+        let flag = table.sleep_flag().load(Ordering::Relaxed);
+        if flag != 0 {
+            self.wake(ring, table, flag);
+        }
+    }
+
+    /// Stores head: sequence, then position. Release each pairs with the Acquire loads of [`Ring::head`].
+    #[inline(always)]
+    fn store_head(&self, ring: &Ring) {
+        ring.word(at::HEAD_SEQUENCE).store(self.head.sequence, Ordering::Release);
+        ring.word(at::HEAD).store(self.head.position, Ordering::Release);
+    }
+
+    #[cold]
+    fn wake(&mut self, ring: &Ring, table: &Table, flag: u64) {
+        if flag & table::NEEDS_FENCE != 0 && !self.fences {
+            // Somebody cannot make this process fence; from now on it does by itself, and says so.
+            self.fences = true;
+            ring.word(at::FENCES).store(1, Ordering::Release);
+        }
+        wake::wake(table);
+    }
+
+    /// Adds what was counted locally to the header's counters.
+    pub(crate) fn flush_counters(&mut self, ring: &Ring) {
+        ring.set(at::BYTES, ring.get(at::BYTES).wrapping_add(std::mem::take(&mut self.bytes)));
+    }
+
+    /// Counts payload bytes that a batch made visible.
+    pub(crate) fn count_bytes(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+}
+
+/// Follows committed records from head to the first zero: what a writer published before it could store head.
+fn walk_to_tip(ring: &Ring, head: Place, limit: u64) -> Place {
+    let mut place = head;
+    let mut first = true;
+    loop {
+        let word = ring.geometry.word_at(place.position);
+        if ring.get(word) == 0 || place.position >= limit {
+            return place;
+        }
+        if first {
+            // Sequence is stored before position, so head's may count this record, or this batch, already.
+            let own = ring.get(word + 1);
+            if own <= place.sequence && place.sequence - own <= ring.geometry.capacity / ALIGN {
+                place.sequence = own;
+            }
+            first = false;
+        }
+        match ring.look(place) {
+            crate::ring::Look::Record(header) if header.end <= limit => {
+                place.sequence += u64::from(!header.commit.is_padding());
+                place.position = header.end;
+            }
+            _ => return place,
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! What reader and observer share: the next record copied out, the end of the stream, and waiting for more.
+
+use crate::consume::{Consumer, Found, Step};
+use crate::error::{Error, Result};
+use crate::files::{self, Attached};
+use crate::layout::ring as at;
+use crate::map::pinned_bytes;
+use crate::report::Gap;
+use crate::ring::{Place, Ring, Seek};
+use crate::sync::Ordering;
+use crate::sys;
+use crate::table::Table;
+use crate::wake;
+use crossbeam_utils::Backoff;
+use std::fmt;
+use std::ops::Deref;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How often a waiting reader looks whether its writer and its files are still there.
+const LIVENESS: Duration = Duration::from_millis(100);
+/// Longest sleep when nobody can promise a wake-up.
+const BLIND: Duration = Duration::from_millis(1);
+
+/// Where a reader starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// With the next record to be published.
+    #[default]
+    Latest,
+    /// With the oldest record in the ring.
+    Oldest,
+    /// With the record after this sequence; what of it is gone comes as a gap.
+    After(u64),
+    /// With the first record of at least this time on a stamped bus, else with one shortly before it.
+    Since(SystemTime),
+    /// Where the reader of this name left off; with the oldest record if the name is new. Registered readers only.
+    Resume,
+}
+
+/// How a reader waits for the next record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wait {
+    /// Polls without pause: lowest latency, one core busy.
+    Spin,
+    /// Polls, and offers its core to others in between.
+    Yield,
+    /// Polls for a few microseconds, then sleeps until the writer wakes it.
+    #[default]
+    Park,
+}
+
+/// What comes next in the stream. Loss is one of the values, not an error.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Next<'a> {
+    /// A record.
+    Record(Record<'a>),
+    /// No record yet (or none before the deadline).
+    Empty,
+    /// These sequences were missed; the record at the gap's end comes next.
+    Gap(Gap),
+    /// The reader was evicted, and has missed these sequences so far. It reads on after `rejoin`, which returns the final gap.
+    Evicted(Gap),
+    /// The writer closed the stream here. Told once per close; a later call waits for the bus to be opened again.
+    Closed(Closed),
+    /// No writer is alive, and the stream is not closed. Told once per absence; a later call waits for a new one.
+    Absent,
+    /// The bus was created anew (or removed) and nothing more comes here: attach again.
+    Replaced,
+    /// The path leads to another file, or to none, though nobody said so in the bus: nothing may come here any more.
+    Orphaned,
+}
+
+/// How and where the stream ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Closed {
+    /// Sequence that the next record would have had.
+    pub sequence: u64,
+    /// Epoch of the writer that closed it.
+    pub epoch: u64,
+    /// The application's code; zero by default.
+    pub code: u32,
+    /// The application's reason; empty by default.
+    pub reason: String,
+}
+
+impl Closed {
+    /// Reads it from the header; `None` if the stream was never closed.
+    pub(crate) fn of(ring: &Ring) -> Option<Self> {
+        let epoch = ring.get(at::CLOSED_EPOCH);
+        let (code, reason) = ring.reason();
+        (epoch != 0).then(|| Self { sequence: ring.get(at::CLOSED_SEQUENCE), epoch, code, reason })
+    }
+}
+
+/// One message of the stream.
+///
+/// Borrows from its reader, so the next call on the reader ends it: copy what has to stay.
+#[derive(Clone, Copy)]
+pub struct Record<'a> {
+    pub(crate) sequence: u64,
+    pub(crate) tag: u32,
+    pub(crate) stamp: u64,
+    pub(crate) payload: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// Returns the record's number: 0 for the first of the bus, one more for each.
+    #[inline]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Returns the tag it was published with.
+    #[inline]
+    pub fn tag(&self) -> u32 {
+        self.tag
+    }
+
+    /// Returns the time it was published at, on a stamped bus; never earlier than that of the record before it.
+    pub fn stamp(&self) -> Option<SystemTime> {
+        (self.stamp != 0).then(|| sys::time_of(self.stamp))
+    }
+
+    /// Returns the message's bytes; at least 8-aligned.
+    #[inline]
+    pub fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+
+    /// Returns the message as a plain value.
+    ///
+    /// # Errors
+    /// [`Error::WrongSize`] if it has another size than `T`.
+    #[cfg(feature = "typed")]
+    #[inline]
+    pub fn value<T: bytemuck::AnyBitPattern>(&self) -> Result<T> {
+        bytemuck::try_pod_read_unaligned(self.payload)
+            .map_err(|_| Error::WrongSize { expected: size_of::<T>(), found: self.payload.len() })
+    }
+}
+
+impl Deref for Record<'_> {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.payload
+    }
+}
+
+impl fmt::Debug for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("sequence", &self.sequence)
+            .field("tag", &self.tag)
+            .field("length", &self.payload.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A pattern that the tag of wanted records matches: `tag & mask == value`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Filter {
+    pub(crate) mask: u32,
+    pub(crate) value: u32,
+}
+
+impl Filter {
+    #[inline(always)]
+    pub(crate) fn wants(self, tag: u32) -> bool {
+        tag & self.mask == self.value
+    }
+}
+
+/// [`Next`] without its borrow: what a poll found, before it is handed out.
+pub(crate) enum Poll {
+    Record(Found),
+    Empty,
+    Gap(Gap),
+    Evicted(Gap),
+    Closed,
+    Absent,
+    Replaced,
+    Orphaned,
+}
+
+/// A place in a mapped ring and everything needed to read on from there.
+pub(crate) struct Stream {
+    pub(crate) attached: Attached,
+    pub(crate) consumer: Consumer,
+    pub(crate) buffer: Vec<u8>,
+    pub(crate) filter: Filter,
+    /// Copy payloads out; otherwise they are borrowed from the ring.
+    pub(crate) copies: bool,
+    /// Time stamp of the record just taken; zero on a bus without.
+    stamp: u64,
+    generation: u64,
+    can_fence: bool,
+    /// Whether the application knows that the writer is away.
+    absent_told: bool,
+    looked: Option<Instant>,
+    pub(crate) waits: u64,
+}
+
+impl Stream {
+    pub(crate) fn new(attached: Attached, start: Place, told: u64, filter: Filter, copies: bool) -> Self {
+        Self {
+            attached,
+            consumer: Consumer::new(start, told),
+            buffer: Vec::new(),
+            filter,
+            copies,
+            stamp: 0,
+            generation: sys::fork_generation(),
+            can_fence: true,
+            absent_told: false,
+            looked: None,
+            waits: 0,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.attached.ring
+    }
+
+    /// Fails if the process forked since this handle was made.
+    #[inline(always)]
+    pub(crate) fn check_fork(&self) -> Result<()> {
+        if self.generation == sys::fork_generation() { Ok(()) } else { Err(Error::Forked) }
+    }
+
+    pub(crate) fn forked(&self) -> bool {
+        self.generation != sys::fork_generation()
+    }
+
+    /// Takes the next wanted record: copied to the buffer, or left in the ring. Everything but a record leaves the place as it is.
+    #[inline(always)]
+    pub(crate) fn step(&mut self) -> Result<Step> {
+        loop {
+            match self.consumer.look(&self.attached.ring) {
+                Step::Record(found) => {
+                    if !self.filter.wants(found.commit.tag()) {
+                        if !found.intact(&self.attached.ring) {
+                            return Ok(Step::Lapped);
+                        }
+                        self.consumer.pass(&found);
+                        continue;
+                    }
+                    if !self.take(&found) {
+                        return Ok(Step::Lapped);
+                    }
+                    self.consumer.pass(&found);
+                    return Ok(Step::Record(found));
+                }
+                Step::Corrupt(field, expected, found) => {
+                    return Err(Error::Corrupt { path: self.attached.paths.ring.clone(), field, expected, found });
+                }
+                other => return Ok(other),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn take(&mut self, found: &Found) -> bool {
+        if self.attached.facts.geometry.stamped {
+            self.stamp = self.ring().stamp(found.place.position);
+        }
+        if !self.copies {
+            return found.intact(&self.attached.ring);
+        }
+        let length = found.length();
+        if self.buffer.len() < length {
+            self.buffer.resize(length.next_power_of_two(), 0);
+        }
+        found.copy(&self.attached.ring, &mut self.buffer[..length])
+    }
+
+    /// Says what an empty look means: nothing yet, or never again.
+    pub(crate) fn on_empty(&self) -> Poll {
+        if self.ring().word(at::STATE).load(Ordering::Acquire) == at::REPLACED { Poll::Replaced } else { Poll::Empty }
+    }
+
+    /// Notes that the application is told of the close that the reader stands at.
+    pub(crate) fn tell_closed(&mut self) -> Closed {
+        let closed = Closed::of(self.ring());
+        let closed = closed.unwrap_or(Closed { sequence: 0, epoch: 0, code: 0, reason: String::new() });
+        self.consumer.told = closed.epoch;
+        closed
+    }
+
+    /// Where a lapped reader that does not gate goes on.
+    pub(crate) fn move_up(&mut self) -> Gap {
+        let first = self.consumer.next.sequence;
+        let place = self.ring().seek(Seek::Clear);
+        self.consumer.go_to(place);
+        Gap { first, end: place.sequence.max(first) }
+    }
+
+    /// Looks after writer and files: what a waiting reader does every 100 ms.
+    fn look_around(&mut self) -> Result<Option<Poll>> {
+        let (epoch, closed) = (self.ring().get(at::EPOCH), self.ring().get(at::CLOSED_EPOCH));
+        let ended = epoch != 0 && closed == epoch;
+        if self.attached.writer_alive()? {
+            self.absent_told = false;
+        } else if !ended && !std::mem::replace(&mut self.absent_told, true) {
+            return Ok(Some(Poll::Absent));
+        }
+        let moved = files::id_at(&self.attached.paths.ring) != Some(self.attached.ring_id);
+        Ok(moved.then_some(Poll::Orphaned))
+    }
+
+    /// Waits until `poll` gives something, or until the deadline, and returns `Empty` then.
+    ///
+    /// Without a table nobody can wake it, so it then sleeps for a millisecond at most.
+    pub(crate) fn wait<P>(
+        &mut self,
+        wait: Wait,
+        deadline: Option<Instant>,
+        table: Option<&Table>,
+        mut poll: P,
+    ) -> Result<Poll>
+    where
+        P: FnMut(&mut Self) -> Result<Poll>,
+    {
+        let backoff = Backoff::new();
+        let mut turns = 0u32;
+        loop {
+            match poll(self)? {
+                Poll::Empty => {}
+                other => {
+                    self.looked = None;
+                    return Ok(other);
+                }
+            }
+            turns = turns.wrapping_add(1);
+            let park = match wait {
+                Wait::Spin => false,
+                Wait::Yield => {
+                    if turns > 64 {
+                        std::thread::yield_now();
+                    }
+                    false
+                }
+                Wait::Park => {
+                    backoff.snooze();
+                    backoff.is_completed()
+                }
+            };
+            // The clock is read now and then only, but before every sleep.
+            if !park && !turns.is_multiple_of(256) {
+                continue;
+            }
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                return Ok(Poll::Empty);
+            }
+            let looked = *self.looked.get_or_insert(now);
+            // A first wait with nobody there is told at once; later ones every 100 ms.
+            if now == looked || now.duration_since(looked) >= LIVENESS {
+                self.looked = Some(now);
+                if let Some(found) = self.look_around()? {
+                    return Ok(found);
+                }
+            }
+            if park {
+                let left = deadline.map_or(LIVENESS, |deadline| deadline.duration_since(now).min(LIVENESS));
+                match self.park(left, table, &mut poll)? {
+                    Poll::Empty => {}
+                    other => return Ok(other),
+                }
+            }
+        }
+    }
+
+    /// Sleeps until woken; see [`crate::wake`] for the order of things.
+    fn park<P>(&mut self, longest: Duration, table: Option<&Table>, poll: &mut P) -> Result<Poll>
+    where
+        P: FnMut(&mut Self) -> Result<Poll>,
+    {
+        let Some(table) = table else {
+            std::thread::sleep(longest.min(BLIND));
+            return Ok(Poll::Empty);
+        };
+        let seen = wake::prepare(table, &mut self.can_fence);
+        let found = poll(self)?;
+        if !matches!(found, Poll::Empty) {
+            return Ok(found);
+        }
+        self.waits += 1;
+        let blind = !self.can_fence && self.ring().get(at::FENCES) == 0;
+        let longest = if blind { longest.min(BLIND) } else { longest };
+        sys::futex_wait(table.wake_word(), seen, longest);
+        Ok(Poll::Empty)
+    }
+
+    /// Hands out what a poll found.
+    #[inline(always)]
+    pub(crate) fn present(&mut self, poll: Poll) -> Next<'_> {
+        match poll {
+            Poll::Record(found) => Next::Record(self.record(&found)),
+            Poll::Empty => Next::Empty,
+            Poll::Gap(gap) => Next::Gap(gap),
+            Poll::Evicted(gap) => Next::Evicted(gap),
+            Poll::Closed => Next::Closed(self.tell_closed()),
+            Poll::Absent => Next::Absent,
+            Poll::Replaced => Next::Replaced,
+            Poll::Orphaned => Next::Orphaned,
+        }
+    }
+
+    /// The record just taken.
+    #[inline(always)]
+    pub(crate) fn record(&self, found: &Found) -> Record<'_> {
+        let payload = if self.copies {
+            &self.buffer[..found.length()]
+        } else {
+            pinned_bytes(self.ring().words(), found.word(), found.length())
+        };
+        Record { sequence: found.place.sequence, tag: found.commit.tag(), stamp: self.stamp, payload }
+    }
+}

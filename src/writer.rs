@@ -1,0 +1,613 @@
+//! The writer: takes over, publishes under a policy, deals with the readers in its way, closes.
+
+use crate::claim::{Batch, Claim};
+use crate::error::{Error, PublishError, Result};
+use crate::files::{self, Access, Attached, Paths, Role, WriterLocks};
+use crate::layout::{self, ring as at};
+use crate::options::Memory;
+use crate::publish::{Publisher, Refused, Reserved};
+use crate::registry::Registry;
+use crate::report::{Gap, Overrun, ReaderId, ReaderInfo, WriterEvent};
+use crate::sync::Ordering;
+use crate::sys::{self, LockFile};
+use crate::table::Table;
+use crate::wake;
+use crossbeam_utils::Backoff;
+use std::collections::VecDeque;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// What `publish` does about readers that a record would overrun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// Publishes nothing and returns the report.
+    #[default]
+    Refuse,
+    /// Waits for them, at most so long if a time is given, and then returns the report.
+    Wait(Option<Duration>),
+    /// Evicts them, each told its exact gap; returns the report only if one cannot be evicted (pinned and alive).
+    Evict,
+}
+
+/// Counters of a bus since its creation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Records published.
+    pub published: u64,
+    /// Payload bytes published; brought up to date about once a stripe.
+    pub bytes: u64,
+    /// How often the writer slept for readers.
+    pub waits: u64,
+    /// How often readers got in the writer's way.
+    pub episodes: u64,
+    /// Readers evicted by the writer.
+    pub evictions: u64,
+    /// Dead readers' slots reclaimed by the writer.
+    pub reaped: u64,
+    /// Writers that took over from one that did not close.
+    pub takeovers: u64,
+    /// Early warnings given.
+    pub warnings: u64,
+}
+
+impl Stats {
+    pub(crate) fn of(ring: &crate::ring::Ring, published: u64) -> Self {
+        Self {
+            published,
+            bytes: ring.get(at::BYTES),
+            waits: ring.get(at::WAITS),
+            episodes: ring.get(at::EPISODES),
+            evictions: ring.get(at::EVICTIONS),
+            reaped: ring.get(at::REAPED),
+            takeovers: ring.get(at::TAKEOVERS),
+            warnings: ring.get(at::WARNINGS),
+        }
+    }
+}
+
+/// Longest sleep of a writer that waits for readers: what bounds the harm of a lost or late wake.
+const LONGEST_SLEEP: Duration = Duration::from_millis(1);
+/// Events kept for [`Writer::events`]; older ones are counted and dropped.
+const MAX_EVENTS: usize = 1024;
+
+/// The one writer of a bus.
+///
+/// Moves between threads, is used by one at a time. Dropping it without [`close`](Self::close) leaves the stream open, as a crash would:
+/// readers keep their places and wait for the next writer.
+pub struct Writer {
+    pub(crate) publisher: Publisher,
+    pub(crate) attached: Attached,
+    pub(crate) table: Table,
+    policy: Policy,
+    generation: u64,
+    epoch: u64,
+    resumed_at: u64,
+    events: VecDeque<WriterEvent>,
+    dropped_events: u64,
+    /// Whether readers are known to be in the way, so that the episode is reported once.
+    in_episode: bool,
+    table_locks: LockFile,
+    _locks: WriterLocks,
+}
+
+impl Writer {
+    /// Opens a bus and becomes its writer, going on where the last one stopped or died.
+    ///
+    /// # Errors
+    /// [`Error::WriterBusy`] while another writer is alive; [`Error::NotFound`], [`Error::NotReady`], [`Error::NotABus`],
+    /// [`Error::Incompatible`], [`Error::Corrupt`], [`Error::Permission`] from the files.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::enter(path.as_ref(), false)
+    }
+
+    /// Waits until the bus has no writer (the kernel says so the moment the other is gone, whatever it died of), then becomes it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), without [`Error::WriterBusy`].
+    pub fn standby(path: impl AsRef<Path>) -> Result<Self> {
+        Self::enter(path.as_ref(), true)
+    }
+
+    fn enter(path: &Path, wait: bool) -> Result<Self> {
+        let paths = Paths::of(path);
+        // Whatever is wrong with the ring is said before a lock file is made beside it.
+        drop(files::attach_ring(path, Role::Writer)?);
+        let mode =
+            fs::symlink_metadata(path).map_err(|source| Error::io("look at", path, source))?.permissions().mode();
+        let locks = WriterLocks::take(&paths, Access { mode: mode & 0o666, group: None }, wait)?;
+        Self::with_locks(path, locks, Memory::default())
+    }
+
+    pub(crate) fn with_locks(path: &Path, mut locks: WriterLocks, memory: Memory) -> Result<Self> {
+        let (attached, table) = match files::attach(path, Role::Writer) {
+            Err(Error::NotReady { .. }) => {
+                files::finish_replacement(&Paths::of(path))?;
+                files::attach(path, Role::Writer)?
+            }
+            other => other?,
+        };
+        attached.prepare_memory(memory, Role::Writer)?;
+        locks.show_presence(&attached)?;
+        let table_locks = attached.table_locks()?;
+        let fences = !sys::register_light_fences();
+        let publisher = Publisher::take_over(&attached.ring, &table, fences)
+            .map_err(|(field, expected, found)| Error::Corrupt { path: path.into(), field, expected, found })?;
+        let ring = &attached.ring;
+        let (pid, start) = sys::identity();
+        let last = ring.get(at::EPOCH);
+        if last != 0 && ring.get(at::CLOSED_EPOCH) != last {
+            ring.set(at::TAKEOVERS, ring.get(at::TAKEOVERS).wrapping_add(1));
+        }
+        let resumed_at = publisher.head.sequence;
+        ring.set(at::WRITER_PID, pid);
+        ring.set(at::WRITER_START, start);
+        ring.set(at::RESUMED_AT, resumed_at);
+        ring.set(at::WAITING, 0);
+        ring.set(at::FENCES, u64::from(fences));
+        // Release, so that who sees the new epoch sees whose it is.
+        ring.word(at::EPOCH).store(last + 1, Ordering::Release);
+        // Whoever slept through the change of writers looks again.
+        wake::wake(&table);
+        Ok(Self {
+            publisher,
+            attached,
+            table,
+            policy: Policy::default(),
+            generation: sys::fork_generation(),
+            epoch: last + 1,
+            resumed_at,
+            events: VecDeque::new(),
+            dropped_events: 0,
+            in_episode: false,
+            table_locks,
+            _locks: locks,
+        })
+    }
+
+    /// Returns the sequence this writer began with: everything before it was published by its predecessors.
+    pub fn resumed_at(&self) -> u64 {
+        self.resumed_at
+    }
+
+    /// Returns how many writers the bus has had, this one included.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Returns the sequence the next record will have.
+    pub fn next_sequence(&self) -> u64 {
+        self.publisher.head.sequence
+    }
+
+    /// Returns the largest payload in bytes.
+    pub fn max_record(&self) -> usize {
+        self.attached.facts.geometry.max_record() as usize
+    }
+
+    /// Returns the ring's size in bytes.
+    pub fn capacity(&self) -> u64 {
+        self.attached.facts.geometry.capacity
+    }
+
+    /// Returns the path of the bus.
+    pub fn path(&self) -> &Path {
+        &self.attached.paths.ring
+    }
+
+    /// Sets what `publish` does about readers in the way.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
+    /// Returns the standing policy.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    // ---- publishing ---------------------------------------------------------------------------------------------
+
+    #[inline(always)]
+    pub(crate) fn check_fork(&self) -> std::result::Result<(), PublishError> {
+        if self.generation == sys::fork_generation() { Ok(()) } else { Err(PublishError::Forked) }
+    }
+
+    /// Publishes a record unless it would overrun a reader; returns its sequence.
+    ///
+    /// # Errors
+    /// [`PublishError::WouldOverrun`] with every reader in the way; nothing was written. [`PublishError::TooLarge`],
+    /// [`PublishError::Exhausted`], [`PublishError::Forked`].
+    #[inline]
+    pub fn try_publish(&mut self, payload: &[u8]) -> std::result::Result<u64, PublishError> {
+        self.publish_by(Policy::Refuse, 0, payload)
+    }
+
+    /// As [`try_publish`](Self::try_publish), with a tag that readers can filter on.
+    ///
+    /// # Errors
+    /// As [`try_publish`](Self::try_publish).
+    #[inline]
+    pub fn try_publish_tagged(&mut self, tag: u32, payload: &[u8]) -> std::result::Result<u64, PublishError> {
+        self.publish_by(Policy::Refuse, tag, payload)
+    }
+
+    /// Publishes a record under the standing policy; returns its sequence.
+    ///
+    /// # Errors
+    /// As [`try_publish`](Self::try_publish), after the policy has had its say.
+    #[inline]
+    pub fn publish(&mut self, payload: &[u8]) -> std::result::Result<u64, PublishError> {
+        self.publish_by(self.policy, 0, payload)
+    }
+
+    /// As [`publish`](Self::publish), with a tag that readers can filter on.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    #[inline]
+    pub fn publish_tagged(&mut self, tag: u32, payload: &[u8]) -> std::result::Result<u64, PublishError> {
+        self.publish_by(self.policy, tag, payload)
+    }
+
+    #[inline(always)]
+    fn publish_by(&mut self, policy: Policy, tag: u32, payload: &[u8]) -> std::result::Result<u64, PublishError> {
+        self.check_fork()?;
+        match self.publisher.reserve(self.publisher.head.position, payload.len()) {
+            Some(reserved) => Ok(self.publisher.write(&self.attached.ring, &self.table, reserved, tag, payload)),
+            None => self.publish_slow(policy, tag, payload),
+        }
+    }
+
+    #[cold]
+    fn publish_slow(&mut self, policy: Policy, tag: u32, payload: &[u8]) -> std::result::Result<u64, PublishError> {
+        let reserved = self.reserve_slow(policy, self.publisher.head.position, payload.len())?;
+        Ok(self.publisher.write(&self.attached.ring, &self.table, reserved, tag, payload))
+    }
+
+    /// Publishes several slices as one record, under the standing policy; returns its sequence.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub fn publish_vectored(&mut self, tag: u32, parts: &[&[u8]]) -> std::result::Result<u64, PublishError> {
+        self.check_fork()?;
+        let length = parts.iter().map(|part| part.len()).sum();
+        let reserved = match self.publisher.reserve(self.publisher.head.position, length) {
+            Some(reserved) => reserved,
+            None => self.reserve_slow(self.policy, self.publisher.head.position, length)?,
+        };
+        Ok(self.publisher.write_parts(&self.attached.ring, &self.table, reserved, tag, parts))
+    }
+
+    /// Publishes a plain value under the standing policy; returns its sequence.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    #[cfg(feature = "typed")]
+    #[inline]
+    pub fn publish_value<T: bytemuck::NoUninit>(&mut self, value: &T) -> std::result::Result<u64, PublishError> {
+        self.publish(bytemuck::bytes_of(value))
+    }
+
+    /// Claims room for a record of `length` bytes, to be written in place, under the standing policy.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub fn claim(&mut self, tag: u32, length: usize) -> std::result::Result<Claim<'_>, PublishError> {
+        self.check_fork()?;
+        let reserved = match self.publisher.reserve(self.publisher.head.position, length) {
+            Some(reserved) => reserved,
+            None => self.reserve_slow(self.policy, self.publisher.head.position, length)?,
+        };
+        Ok(Claim::new(self, reserved, tag, length))
+    }
+
+    /// Starts a batch: records that become visible together.
+    pub fn batch(&mut self) -> Batch<'_> {
+        Batch::new(self)
+    }
+
+    #[cold]
+    pub(crate) fn reserve_by_policy(
+        &mut self,
+        from: u64,
+        length: usize,
+    ) -> std::result::Result<Reserved, PublishError> {
+        self.reserve_slow(self.policy, from, length)
+    }
+
+    /// Reserves with everything that the hot path leaves out: wrap, index, limit, and readers in the way.
+    fn reserve_slow(
+        &mut self,
+        policy: Policy,
+        from: u64,
+        length: usize,
+    ) -> std::result::Result<Reserved, PublishError> {
+        let mut wait: Option<Waiting> = None;
+        let result = loop {
+            let seen = self.table.space_word().load(Ordering::Acquire);
+            match self.publisher.reserve_slow(&self.attached.ring, &self.table, from, length as u64) {
+                Ok(reserved) => break Ok(reserved),
+                Err(Refused::TooLarge) => {
+                    let max = self.attached.facts.geometry.max_record();
+                    break Err(PublishError::TooLarge { length: length as u64, max });
+                }
+                Err(Refused::Exhausted) => break Err(PublishError::Exhausted),
+                Err(Refused::Blocked { cursor }) => match self.make_way(policy, cursor, seen, length, &mut wait) {
+                    Ok(()) => {}
+                    Err(error) => break Err(error),
+                },
+            }
+        };
+        if wait.is_some() {
+            self.attached.ring.set(at::WAITING, 0);
+        }
+        if result.is_ok() {
+            self.in_episode = false;
+        }
+        self.note_warnings()?;
+        result
+    }
+
+    /// Deals with readers whose cursors lie below `cursor`; on `Ok` the reservation is tried again.
+    fn make_way(
+        &mut self,
+        policy: Policy,
+        cursor: u64,
+        seen: u64,
+        length: usize,
+        wait: &mut Option<Waiting>,
+    ) -> std::result::Result<(), PublishError> {
+        if self.reap_in_the_way(cursor)? {
+            return Ok(());
+        }
+        let waited = wait.as_ref().map_or(Duration::ZERO, |wait| wait.since.elapsed());
+        if !self.in_episode {
+            self.in_episode = true;
+            self.count(at::EPISODES);
+            let overrun = self.overrun(cursor, length, waited)?;
+            self.note(WriterEvent::Overrun(overrun));
+        }
+        match policy {
+            Policy::Refuse => {}
+            Policy::Evict => {
+                if self.evict_in_the_way(cursor)? {
+                    return Ok(());
+                }
+            }
+            Policy::Wait(limit) => {
+                let left = limit.map(|limit| limit.saturating_sub(waited));
+                if left != Some(Duration::ZERO) {
+                    self.sleep(cursor, seen, left, wait);
+                    return Ok(());
+                }
+            }
+        }
+        Err(PublishError::WouldOverrun(Box::new(self.overrun(cursor, length, waited)?)))
+    }
+
+    /// Sleeps until a reader passes the position wanted, for a millisecond at most.
+    fn sleep(&mut self, cursor: u64, seen: u64, left: Option<Duration>, wait: &mut Option<Waiting>) {
+        let wait = wait.get_or_insert_with(|| Waiting { since: Instant::now(), backoff: Backoff::new() });
+        if !wait.backoff.is_completed() {
+            wait.backoff.snooze();
+            return;
+        }
+        // Ask for a stretch rather than one record's room, so that the two sides do not take turns record by record.
+        let wanted = (cursor + self.capacity() / 8).min(self.publisher.head.position);
+        self.attached.ring.word(at::WAITING).store(wanted.max(1), Ordering::Relaxed);
+        self.count(at::WAITS);
+        sys::futex_wait(self.table.space_word(), seen, left.map_or(LONGEST_SLEEP, |left| left.min(LONGEST_SLEEP)));
+    }
+
+    /// Reclaims dead readers in the way; true if there were any.
+    fn reap_in_the_way(&mut self, cursor: u64) -> Result<bool> {
+        let slots: Vec<u32> = self.publisher.in_the_way(&self.table, cursor).collect();
+        let mut any = false;
+        for slot in slots {
+            let reaped = self.registry().reap(self.table.slot(slot), &self.table_locks, self.publisher.head)?;
+            any |= self.note_reaped(reaped);
+        }
+        // Someone may also have left between the scan and this look: then nobody is in the way, and the next try finds out.
+        Ok(any || self.publisher.in_the_way(&self.table, cursor).next().is_none() && self.publisher.forget_gate())
+    }
+
+    fn note_reaped(&mut self, reaped: Option<ReaderInfo>) -> bool {
+        let Some(reader) = reaped else { return false };
+        self.publisher.forget_gate();
+        self.count(at::REAPED);
+        self.note(WriterEvent::Reaped { reader });
+        true
+    }
+
+    /// Evicts readers in the way; false if one of them cannot be.
+    fn evict_in_the_way(&mut self, cursor: u64) -> Result<bool> {
+        let slots: Vec<u32> = self.publisher.in_the_way(&self.table, cursor).collect();
+        for slot in slots {
+            match self.registry().evict(self.table.slot(slot), self.publisher.head) {
+                Ok(evicted) => self.note_evicted(evicted),
+                Err(Error::NotEvictable { .. }) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        self.publisher.forget_gate();
+        Ok(true)
+    }
+
+    fn note_evicted(&mut self, evicted: Option<ReaderInfo>) {
+        if let Some(reader) = evicted {
+            self.publisher.forget_gate();
+            self.count(at::EVICTIONS);
+            let at_most = Gap { first: reader.cursor, end: self.publisher.head.sequence };
+            self.note(WriterEvent::Evicted { reader, at_most });
+        }
+    }
+
+    fn overrun(&self, cursor: u64, length: usize, waited: Duration) -> Result<Overrun> {
+        let registry = self.registry();
+        let head = self.publisher.head;
+        let slots = self.publisher.in_the_way(&self.table, cursor);
+        let mut readers = slots.filter_map(|slot| registry.info(slot, head).transpose()).collect::<Result<Vec<_>>>()?;
+        readers.sort_by_key(|reader| std::cmp::Reverse(reader.lag_bytes));
+        let needed = self.attached.facts.geometry.record_size(length as u64);
+        Ok(Overrun { sequence: head.sequence, needed, waited, readers })
+    }
+
+    // ---- readers ------------------------------------------------------------------------------------------------
+
+    fn registry(&self) -> Registry<'_> {
+        Registry {
+            paths: &self.attached.paths,
+            table: &self.table,
+            ring: &self.attached.ring,
+            file: self.table_locks.file(),
+        }
+    }
+
+    /// Describes every registered reader.
+    ///
+    /// # Errors
+    /// [`Error::Io`] from the locks.
+    pub fn readers(&self) -> Result<Vec<ReaderInfo>> {
+        self.registry().list(self.publisher.head)
+    }
+
+    /// Evicts a reader: it no longer holds the writer up, and is told its gap. False if it was evicted already.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchReader`]; [`Error::NotEvictable`] for a living pinned reader.
+    pub fn evict(&mut self, id: ReaderId) -> Result<bool> {
+        let slot = self.registry().find(id)?.index();
+        let evicted = self.registry().evict(self.table.slot(slot), self.publisher.head)?;
+        let any = evicted.is_some();
+        self.note_evicted(evicted);
+        Ok(any)
+    }
+
+    /// Reclaims the slots of dead readers and returns who they were; named ones are kept as detached.
+    ///
+    /// # Errors
+    /// [`Error::Io`] from the locks.
+    pub fn reap(&mut self) -> Result<Vec<ReaderInfo>> {
+        let reaped = self.registry().reap_all(&self.table_locks, self.publisher.head)?;
+        for reader in &reaped {
+            self.note_reaped(Some(reader.clone()));
+        }
+        Ok(reaped)
+    }
+
+    /// Takes what was noticed since the last call: warnings, overruns, evictions, reaped readers.
+    pub fn events(&mut self) -> Vec<WriterEvent> {
+        let mut events: Vec<_> = self.events.drain(..).collect();
+        let count = std::mem::take(&mut self.dropped_events);
+        if count != 0 {
+            events.insert(0, WriterEvent::Coalesced { count });
+        }
+        events
+    }
+
+    fn note(&mut self, event: WriterEvent) {
+        if self.events.len() == MAX_EVENTS {
+            self.events.pop_front();
+            self.dropped_events += 1;
+        }
+        self.events.push_back(event);
+    }
+
+    fn note_warnings(&mut self) -> Result<()> {
+        while let Some(warned) = self.publisher.warned.pop() {
+            self.count(at::WARNINGS);
+            if let Some(reader) = self.registry().info(warned.slot, self.publisher.head)? {
+                self.note(WriterEvent::Warning { percent: warned.percent, reader });
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&self, counter: usize) {
+        let ring = &self.attached.ring;
+        ring.set(counter, ring.get(counter).wrapping_add(1));
+    }
+
+    /// Waits until every gating reader that lives has read all records, at most so long if a time is given. True if they have.
+    ///
+    /// # Errors
+    /// [`Error::Io`] from the locks, [`Error::Forked`].
+    pub fn wait_for_readers(&mut self, timeout: Option<Duration>) -> Result<bool> {
+        if self.check_fork().is_err() {
+            return Err(Error::Forked);
+        }
+        let head = self.publisher.head;
+        let since = Instant::now();
+        let done = loop {
+            let seen = self.table.space_word().load(Ordering::Acquire);
+            self.attached.ring.word(at::WAITING).store(head.position.max(1), Ordering::Relaxed);
+            self.reap_in_the_way(head.position)?;
+            let mut behind = self.publisher.in_the_way(&self.table, head.position);
+            let registry = self.registry();
+            if !behind.any(|slot| registry.alive(slot).unwrap_or(true)) {
+                break true;
+            }
+            let left =
+                timeout.map_or(LONGEST_SLEEP, |timeout| timeout.saturating_sub(since.elapsed()).min(LONGEST_SLEEP));
+            if left.is_zero() {
+                break false;
+            }
+            sys::futex_wait(self.table.space_word(), seen, left);
+        };
+        self.attached.ring.set(at::WAITING, 0);
+        Ok(done)
+    }
+
+    /// Returns the bus's counters.
+    pub fn stats(&mut self) -> Stats {
+        self.publisher.flush_counters(&self.attached.ring);
+        Stats::of(&self.attached.ring, self.publisher.head.sequence)
+    }
+
+    // ---- the end ------------------------------------------------------------------------------------------------
+
+    /// Closes the stream: readers drain it and are then told, parked ones at once.
+    ///
+    /// # Errors
+    /// [`Error::Forked`].
+    pub fn close(self) -> Result<()> {
+        self.close_with(0, "")
+    }
+
+    /// As [`close`](Self::close), with a code and a reason of at most 120 bytes for the readers.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] for a longer reason (the stream then stays open), [`Error::Forked`].
+    pub fn close_with(self, code: u32, reason: &str) -> Result<()> {
+        if self.check_fork().is_err() {
+            return Err(Error::Forked);
+        }
+        if reason.len() > layout::MAX_REASON {
+            return Err(Error::InvalidOption {
+                field: "reason",
+                value: format!("{reason:?}"),
+                allowed: "at most 120 bytes",
+            });
+        }
+        self.attached.ring.close(self.publisher.head, self.epoch, code, reason);
+        wake::wake(&self.table);
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.check_fork().is_ok() {
+            self.publisher.flush_counters(&self.attached.ring);
+            self.attached.ring.set(at::WAITING, 0);
+        }
+    }
+}
+
+/// A wait for readers that is under way.
+struct Waiting {
+    since: Instant,
+    backoff: Backoff,
+}

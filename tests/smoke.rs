@@ -1,0 +1,141 @@
+//! The bus within one process: every call once, the way its documentation says.
+
+use lapwing::*;
+use std::path::PathBuf;
+use std::time::Duration;
+
+struct Place(PathBuf);
+impl Place {
+    fn new(name: &str) -> Self {
+        let path = PathBuf::from(format!("/dev/shm/lapwing-smoke-{}-{name}", std::process::id()));
+        let _ = Bus::remove(&path);
+        Self(path)
+    }
+}
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = Bus::remove(&self.0);
+    }
+}
+
+#[test]
+fn records_arrive_in_order_through_many_laps() {
+    for class in [Class::Gating, Class::Pinned] {
+        let place = Place::new(&format!("laps-{class}"));
+        let mut writer = Options::new().capacity(4096).create(&place.0).unwrap();
+        let mut reader = Reader::options().class(class).open(&place.0).unwrap();
+        let mut want = 0u64;
+        for n in 0..50_000u64 {
+            let payload = vec![n as u8; (n * 37 % 1008) as usize];
+            loop {
+                match writer.try_publish_tagged(n as u32, &payload) {
+                    Ok(sequence) => {
+                        assert_eq!(sequence, n);
+                        break;
+                    }
+                    Err(PublishError::WouldOverrun(overrun)) => {
+                        assert_eq!(overrun.readers.len(), 1);
+                        while let Next::Record(record) = reader.try_next().unwrap() {
+                            assert_eq!(record.sequence(), want);
+                            assert_eq!(record.tag(), want as u32);
+                            assert_eq!(record.payload().len() as u64, want * 37 % 1008);
+                            assert!(record.payload().iter().all(|&b| b == want as u8));
+                            want += 1;
+                        }
+                        assert_eq!(want, n);
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        drop(reader);
+        writer.close().unwrap();
+    }
+}
+
+#[test]
+fn an_evicted_reader_learns_its_exact_gap_and_rejoins() {
+    let place = Place::new("evict");
+    let mut writer = Options::new().capacity(4096).create(&place.0).unwrap();
+    let mut reader = Reader::options().name("slow").open(&place.0).unwrap();
+    writer.set_policy(Policy::Evict);
+    for n in 0..1000u64 {
+        assert_eq!(writer.publish(&n.to_ne_bytes()).unwrap(), n);
+    }
+    let events = writer.events();
+    assert!(
+        events
+            .iter()
+            .any(|e| matches!(e, WriterEvent::Evicted { reader, .. } if reader.name.as_deref() == Some("slow")))
+    );
+    let Next::Evicted(gap) = reader.try_next().unwrap() else { panic!() };
+    assert_eq!(gap.first, 0);
+    let lost = reader.rejoin(Start::Oldest).unwrap();
+    assert_eq!(lost, gap);
+    let mut n = lost.end;
+    while let Next::Record(record) = reader.try_next().unwrap() {
+        assert_eq!(record.sequence(), n);
+        n += 1;
+    }
+    assert_eq!(n, 1000);
+    let info = reader.info().unwrap();
+    assert_eq!((info.missed, info.delivered, info.pending), (gap.count(), 1000 - gap.count(), 0));
+    writer.close_with(7, "done").unwrap();
+    let Next::Closed(closed) = reader.next().unwrap() else { panic!() };
+    assert_eq!((closed.sequence, closed.code, closed.reason.as_str()), (1000, 7, "done"));
+}
+
+#[test]
+fn a_name_resumes_where_it_left() {
+    let place = Place::new("resume");
+    let mut writer = Options::new().create(&place.0).unwrap();
+    let mut reader = Reader::options().name("a").hold_while_away(true).open(&place.0).unwrap();
+    for n in 0..10u64 {
+        writer.publish(&n.to_ne_bytes()).unwrap();
+    }
+    for _ in 0..4 {
+        assert!(matches!(reader.next().unwrap(), Next::Record(_)));
+    }
+    drop(reader);
+    let mut reader = Reader::options().name("a").start(Start::Resume).open(&place.0).unwrap();
+    assert_eq!(reader.next_sequence(), 4);
+    assert!(matches!(reader.next().unwrap(), Next::Record(r) if r.sequence() == 4));
+    let second = Reader::options().name("a").open(&place.0);
+    assert!(matches!(second, Err(Error::NameTaken { pid: Some(_), .. })));
+}
+
+#[test]
+fn claims_batches_filters_and_the_rest() {
+    let place = Place::new("rest");
+    let mut writer = Options::new().capacity(8192).stamped(true).create(&place.0).unwrap();
+    let mut reader = Reader::options().filter(1, 1).open(&place.0).unwrap();
+    let mut claim = writer.claim(1, 10).unwrap();
+    claim.as_mut_slice().copy_from_slice(b"0123456789");
+    assert_eq!(claim.commit_len(4).unwrap(), 0);
+    drop(writer.claim(1, 100).unwrap());
+    writer.publish_vectored(3, &[b"ab", b"", b"cdefghijklmnop"]).unwrap();
+    let mut batch = writer.batch();
+    for n in 0..6u32 {
+        batch.push_tagged(n, &n.to_ne_bytes()).unwrap();
+    }
+    assert_eq!(batch.commit(), 2..8);
+    let mut got = Vec::new();
+    let (count, next) =
+        reader.drain(100, |r| got.push((r.sequence(), r.tag(), r.payload().to_vec(), r.stamp().is_some()))).unwrap();
+    assert!(matches!(next, Next::Empty));
+    assert_eq!(count, 5);
+    assert_eq!(got[0], (0, 1, b"0123".to_vec(), true));
+    assert_eq!(got[1], (1, 3, b"abcdefghijklmnop".to_vec(), true));
+    assert_eq!(got[2..].iter().map(|g| g.0).collect::<Vec<_>>(), [3, 5, 7]);
+    assert!(matches!(reader.next_timeout(Duration::from_millis(1)).unwrap(), Next::Empty));
+    drop(writer);
+    assert!(matches!(reader.next_timeout(Duration::from_secs(5)).unwrap(), Next::Absent));
+    let mut writer = Writer::open(&place.0).unwrap();
+    assert_eq!((writer.resumed_at(), writer.epoch()), (8, 2));
+    assert!(matches!(Writer::open(&place.0), Err(Error::WriterBusy { pid: Some(_), .. })));
+    writer.publish_tagged(1, b"again").unwrap();
+    assert!(matches!(reader.next().unwrap(), Next::Record(r) if r.payload() == b"again"));
+    let big = vec![0; writer.max_record() + 1];
+    assert!(matches!(writer.publish(&big), Err(PublishError::TooLarge { .. })));
+    writer.publish(&big[1..]).unwrap();
+}
