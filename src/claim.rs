@@ -42,8 +42,10 @@ impl<'w> Claim<'w> {
     ///
     /// A reader that was lapped may look at these bytes while they change; it discards what it saw.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        let word = self.writer.publisher.payload_word(self.reserved);
-        claimed_bytes(self.writer.attached.ring.words(), word, self.length)
+        claimed_bytes(
+            self.writer.publisher.payload(&self.writer.attached.ring, self.reserved, self.length),
+            self.length,
+        )
     }
 
     /// Makes the whole claim visible; returns its sequence.
@@ -100,8 +102,8 @@ pub struct Batch<'w> {
     writer: &'w mut Writer,
     /// Where the next record goes.
     next: Place,
-    /// The commit word that makes everything visible, and its place.
-    first: Option<(usize, Commit)>,
+    /// The commit word that makes everything visible, and its position.
+    first: Option<(u64, Commit)>,
     /// Payload bytes so far.
     payload: u64,
 }
@@ -152,13 +154,13 @@ impl<'w> Batch<'w> {
             None => self.writer.reserve_by_policy(from, payload.len())?,
         };
         let Writer { publisher, attached, .. } = &mut *self.writer;
-        let word = publisher.prepare(&attached.ring, reserved, self.next.sequence);
-        store_bytes(attached.ring.words(), word, payload);
+        publisher.prepare(&attached.ring, reserved, self.next.sequence);
+        store_bytes(publisher.payload(&attached.ring, reserved, payload.len()), payload);
         let commit = Commit::record(tag, payload.len() as u64);
         let hidden = self.first.is_none();
         let visible = publisher.seal(&attached.ring, reserved, self.next.sequence, commit, !hidden);
         if hidden {
-            self.first = Some((geometry.word_at(reserved.from), visible));
+            self.first = Some((reserved.from, visible));
         }
         self.payload += payload.len() as u64;
         self.next = Place { position: reserved.end, sequence: self.next.sequence + 1 };
@@ -170,9 +172,9 @@ impl<'w> Batch<'w> {
     pub fn commit(self) -> Range<u64> {
         let Writer { publisher, attached, table, .. } = &mut *self.writer;
         let start = publisher.head.sequence;
-        if let Some((word, commit)) = self.first {
+        if let Some((position, commit)) = self.first {
             // Release pairs with the readers' Acquire load of the commit word: who sees it sees the whole batch.
-            attached.ring.word(word).store(commit.0, Ordering::Release);
+            attached.ring.commit_word(position).store(commit.0, Ordering::Release);
             publisher.count_bytes(self.payload);
             publisher.advance(&attached.ring, table, self.next);
         }

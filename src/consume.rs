@@ -7,18 +7,16 @@
 //! a record was there without waiting does it look at the head, to learn how far behind it is.
 
 use crate::layout::Commit;
-use crate::map::load_bytes;
 use crate::ring::{Look, Place, Ring};
+use crate::sync::{AtomicU64, Ordering, hint};
 
-/// A record's header at a validated place, and where its payload lies.
+/// A record's header, and where it lies.
 #[derive(Clone, Copy)]
 pub(crate) struct Found {
     pub(crate) place: Place,
     pub(crate) commit: Commit,
     /// Where the next record starts.
     end: u64,
-    /// First word of the payload.
-    word: usize,
 }
 
 /// What a look at the next record gave.
@@ -31,21 +29,24 @@ pub(crate) enum Step {
     Corrupt(&'static str, u64, u64),
 }
 
+/// Pauses of a reader that has just caught up.
+const PACE: u32 = 2;
+
 /// Where a reader is.
 pub(crate) struct Consumer {
     /// The next record wanted.
     pub(crate) next: Place,
     /// Everything below is known to be committed.
     seen: u64,
-    /// Whether the last look found a record, so that there may be more behind it.
-    streak: bool,
+    /// Records found one after the other without waiting: from the second on there may be more behind.
+    streak: u32,
     /// Epoch of the latest close that the application knows of.
     pub(crate) told: u64,
 }
 
 impl Consumer {
     pub(crate) fn new(next: Place, told: u64) -> Self {
-        Self { next, seen: next.position, streak: true, told }
+        Self { next, seen: next.position, streak: 2, told }
     }
 
     /// Looks at the next record; its payload is not validated yet.
@@ -58,8 +59,7 @@ impl Consumer {
             }
             match ring.look(self.next) {
                 Look::Record(header) if !header.commit.is_padding() => {
-                    let word = ring.geometry.word_at(self.next.position) + (ring.geometry.record_header() / 8) as usize;
-                    return Step::Record(Found { place: self.next, commit: header.commit, end: header.end, word });
+                    return Step::Record(Found { place: self.next, commit: header.commit, end: header.end });
                 }
                 Look::Record(padding) => {
                     if !ring.intact(self.next.position) {
@@ -68,7 +68,7 @@ impl Consumer {
                     self.next.position = padding.end;
                 }
                 Look::Empty => {
-                    self.streak = false;
+                    self.streak = 0;
                     return Step::Empty;
                 }
                 Look::Lapped => return Step::Lapped,
@@ -78,10 +78,30 @@ impl Consumer {
         Step::Empty
     }
 
+    /// The next record if it is a plain one: what [`Self::look`] says of it, and `None` for all else.
+    #[inline(always)]
+    pub(crate) fn glance<'r>(&mut self, ring: &'r Ring) -> Option<(Found, &'r [AtomicU64])> {
+        let place = self.next;
+        if place.position >= self.seen && self.at_the_tip(ring) {
+            return None;
+        }
+        // Acquire pairs with the Release store of the commit word: payload and sequence are there.
+        let commit = Commit(ring.commit_word(place.position).load(Ordering::Acquire));
+        if !commit.is_plain() || ring.sequence_word(place.position).load(Ordering::Relaxed) != place.sequence {
+            return None;
+        }
+        let payload = ring.payload(place.position, commit.length() as usize)?;
+        let end = place.position + ring.geometry.record_size(commit.length());
+        Some((Found { place, commit, end }, payload))
+    }
+
     /// Learns how far it may drain; says whether the stream was closed just here.
     fn at_the_tip(&mut self, ring: &Ring) -> bool {
-        if self.streak {
+        if self.streak >= 2 {
             self.seen = ring.head_position();
+            if self.next.position >= self.seen {
+                self.caught_up();
+            }
         }
         if let Some(closed) = ring.closed_since(self.told) {
             if self.next.position >= closed {
@@ -92,11 +112,20 @@ impl Consumer {
         false
     }
 
+    /// After a burst: leaves the writer's lines alone for a moment, so that it can get ahead, and polls the tip from then on.
+    #[cold]
+    fn caught_up(&mut self) {
+        self.streak = 0;
+        for _ in 0..PACE {
+            hint::spin_loop();
+        }
+    }
+
     /// Moves past a record.
     #[inline(always)]
     pub(crate) fn pass(&mut self, found: &Found) {
         self.next = Place { position: found.end, sequence: found.place.sequence + 1 };
-        self.streak = true;
+        self.streak = self.streak.saturating_add(1);
     }
 
     /// Goes elsewhere.
@@ -110,20 +139,9 @@ impl Found {
         self.commit.length() as usize
     }
 
-    pub(crate) fn word(&self) -> usize {
-        self.word
-    }
-
-    /// Copies the payload out; false if the writer overtook the copy, whose bytes then mean nothing.
+    /// The payload's words.
     #[inline(always)]
-    pub(crate) fn copy(&self, ring: &Ring, into: &mut [u8]) -> bool {
-        load_bytes(ring.words(), self.word, into);
-        ring.intact(self.place.position)
-    }
-
-    /// Says whether header and payload read so far were intact.
-    #[inline(always)]
-    pub(crate) fn intact(&self, ring: &Ring) -> bool {
-        ring.intact(self.place.position)
+    pub(crate) fn payload<'r>(&self, ring: &'r Ring) -> &'r [AtomicU64] {
+        ring.payload(self.place.position, self.length()).unwrap_or_default()
     }
 }

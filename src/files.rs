@@ -236,7 +236,7 @@ pub(crate) fn attach(path: &Path, role: Role) -> Result<(Attached, Table)> {
         match open_table(&paths.table, &attached.facts, true) {
             Ok(Some((file, table_id))) => {
                 let geometry = attached.facts.geometry;
-                let map = Map::new(&file, &paths.table, geometry.table_length(), true)?;
+                let map = Map::new(&file, &paths.table, geometry.table_length(), 0..HEADER, true)?;
                 return Ok((Attached { table_id, ..attached }, Table::new(map, geometry.slots)));
             }
             Ok(None) => {}
@@ -254,7 +254,8 @@ pub(crate) fn attach_ring(path: &Path, role: Role) -> Result<Attached> {
     let write = role == Role::Writer;
     let ring_file = open_ring(&paths, write)?;
     let (facts, ring_id) = facts_of(&ring_file, path)?;
-    let map = Map::new(&ring_file, path, facts.geometry.ring_length(), write)?;
+    let lap = facts.geometry.ring_at()..facts.geometry.ring_length();
+    let map = Map::new(&ring_file, path, facts.geometry.ring_length(), lap, write)?;
     Ok(Attached { ring: Ring::new(map, facts.geometry), ring_file, ring_id, table_id: (0, 0), paths, facts })
 }
 
@@ -263,7 +264,7 @@ impl Attached {
     pub(crate) fn table(&self, write: bool) -> Result<Option<(Table, File)>> {
         let Some((file, _)) = open_table(&self.paths.table, &self.facts, write)? else { return Ok(None) };
         let geometry = self.facts.geometry;
-        let map = Map::new(&file, &self.paths.table, geometry.table_length(), write)?;
+        let map = Map::new(&file, &self.paths.table, geometry.table_length(), 0..HEADER, write)?;
         Ok(Some((Table::new(map, geometry.slots), file)))
     }
 
@@ -399,7 +400,7 @@ fn build_new(paths: &Paths, facts: &Facts, access: Access) -> Result<()> {
     words[tat::BUS_ID] = facts.bus_id;
     words[tat::SLOTS] = geometry.slots;
     words[tat::LENGTH] = geometry.table_length();
-    write_identity(&table, &paths.new_table, geometry.table_length(), &words, layout::TABLE_MAGIC)?;
+    write_identity(&table, &paths.new_table, &words, layout::TABLE_MAGIC)?;
 
     let ring = create_file(&paths.new_ring, geometry.ring_length(), access.mode, access.group)?;
     words = [0; 16];
@@ -416,7 +417,7 @@ fn build_new(paths: &Paths, facts: &Facts, access: Access) -> Result<()> {
     words[at::LENGTH] = geometry.ring_length();
     words[at::RING_AT] = geometry.ring_at();
     words[at::CREATED] = sys::wall_clock();
-    write_identity(&ring, &paths.new_ring, geometry.ring_length(), &words, layout::RING_MAGIC)
+    write_identity(&ring, &paths.new_ring, &words, layout::RING_MAGIC)
 }
 
 fn create_file(path: &Path, length: u64, mode: u32, group: Option<u32>) -> Result<File> {
@@ -435,8 +436,8 @@ fn create_file(path: &Path, length: u64, mode: u32, group: Option<u32>) -> Resul
 }
 
 /// Writes the first line of a header, magic last.
-fn write_identity(file: &File, path: &Path, length: u64, words: &[u64; 16], magic: u64) -> Result<()> {
-    let map = Map::new(file, path, length, true)?;
+fn write_identity(file: &File, path: &Path, words: &[u64; 16], magic: u64) -> Result<()> {
+    let map = Map::new(file, path, HEADER, 0..HEADER, true)?;
     for (word, &value) in map.iter().zip(words) {
         word.store(value, Ordering::Relaxed);
     }

@@ -7,7 +7,7 @@ use crate::ring::{Place, Ring, Seek};
 use crate::sync::{Ordering, fence};
 use crate::table::{Control, Phase, Slot, Table};
 
-/// How often a joiner moves up before it takes the head. One look after the bump is enough unless the table is scribbled on.
+/// How often a joiner moves up. Twice is enough: after its bump the writer's next raise counts it in.
 const TRIES: u32 = 64;
 
 /// Makes a slot active from `place` on, or from further up if the writer is past it.
@@ -46,6 +46,10 @@ fn settle(ring: &Ring, slot: Slot<'_>, mut place: Place) -> Place {
         if higher.position.saturating_add(capacity) < intent {
             // Intact still, but about to go.
             higher = ring.seek(Seek::Clear);
+        }
+        if higher.position.saturating_add(capacity) < intent {
+            // A writer that stands still in the middle of a large raise; the head never lies below intent - capacity.
+            higher = ring.head();
         }
         slot.prepare_jump(place.sequence, higher.sequence);
         slot.move_cursor(higher.position, higher.sequence);

@@ -302,6 +302,8 @@ pub(crate) struct Geometry {
     pub(crate) slots: u64,
     /// Whether records carry a time stamp.
     pub(crate) stamped: bool,
+    /// Bytes from a record's start to its payload.
+    pub(crate) record_header: u64,
 }
 
 impl Geometry {
@@ -314,7 +316,8 @@ impl Geometry {
         if stripes > 4096 {
             stripes = 4096;
         }
-        Self { capacity, stripe: capacity / stripes, slots, stamped }
+        let record_header = RECORD_HEADER + if stamped { 8 } else { 0 };
+        Self { capacity, stripe: capacity / stripes, slots, stamped, record_header }
     }
 
     pub(crate) const fn stripes(&self) -> u64 {
@@ -334,27 +337,16 @@ impl Geometry {
         HEADER + self.slots * SLOT
     }
 
-    /// Bytes from a record's start to its payload.
-    pub(crate) const fn record_header(&self) -> u64 {
-        RECORD_HEADER + if self.stamped { 8 } else { 0 }
-    }
-
     /// Bytes a record takes in the ring.
     #[inline(always)]
     pub(crate) const fn record_size(&self, payload: u64) -> u64 {
-        (payload + self.record_header()).next_multiple_of(ALIGN)
+        (payload + self.record_header + ALIGN - 1) & !(ALIGN - 1)
     }
 
     /// Largest payload: a quarter of the ring with its header, and never more than the commit word can say.
     pub(crate) const fn max_record(&self) -> u64 {
-        let quarter = self.capacity / 4 - self.record_header();
+        let quarter = self.capacity / 4 - self.record_header;
         if quarter < MAX_LENGTH { quarter } else { MAX_LENGTH }
-    }
-
-    /// Word index in the ring's file of the record at a position.
-    #[inline(always)]
-    pub(crate) const fn word_at(&self, position: u64) -> usize {
-        ((self.ring_at() + (position & (self.capacity - 1))) / 8) as usize
     }
 }
 
@@ -370,6 +362,12 @@ impl Commit {
 
     pub(crate) const fn padding() -> Self {
         Self(COMMITTED | PADDING)
+    }
+
+    /// Whether it is that of a committed record, neither padding nor nothing.
+    #[inline(always)]
+    pub(crate) const fn is_plain(self) -> bool {
+        self.0 & (COMMITTED | PADDING) == COMMITTED
     }
 
     #[inline(always)]

@@ -3,8 +3,12 @@
 //! This is the only unsafe module of the data path. Payload bytes are moved word by word with `Relaxed`, so a copy that
 //! races a writer yields stale bytes, to be discarded by validation, and never undefined behaviour.
 
+use crate::layout::HEADER;
 use crate::sync::{AtomicU64, Ordering};
 use std::ops::Deref;
+
+/// Words of either file's header.
+pub(crate) const HEADER_WORDS: usize = HEADER as usize / 8;
 
 #[cfg(not(loom))]
 pub(crate) use real::Map;
@@ -15,17 +19,25 @@ mod real {
     use crate::error::{Error, Result};
     use memmap2::{Advice, MmapOptions, MmapRaw};
     use std::fs::File;
+    use std::ops::Range;
     use std::path::Path;
 
     /// A whole file, mapped shared.
     pub(crate) struct Map {
         words: &'static [AtomicU64],
+        header: &'static [AtomicU64; HEADER_WORDS],
+        /// The words that positions run through, again and again: a power of two of them.
+        lap: &'static [AtomicU64],
+        /// Their number less one.
+        mask: usize,
         raw: MmapRaw,
     }
 
     impl Map {
-        /// Maps the first `length` bytes (a multiple of 8, checked against the file's size by the caller).
-        pub(crate) fn new(file: &File, path: &Path, length: u64, writable: bool) -> Result<Self> {
+        /// Maps the first `length` bytes (whole pages, checked against the file's size by the caller).
+        ///
+        /// `lap` are the bytes that [`Self::at`] runs through.
+        pub(crate) fn new(file: &File, path: &Path, length: u64, lap: Range<u64>, writable: bool) -> Result<Self> {
             let mut options = MmapOptions::new();
             options.len(length as usize);
             let raw = if writable { options.map_raw(file) } else { options.map_raw_read_only(file) }
@@ -34,7 +46,30 @@ mod real {
             // drops after the last borrow of `words` (handed out only under a borrow of `self`). Every access to it in
             // this process and in others is a whole atomic word. A read-only map only ever sees loads.
             let words = unsafe { std::slice::from_raw_parts(raw.as_ptr().cast::<AtomicU64>(), length as usize / 8) };
-            Ok(Self { words, raw })
+            let header = words.first_chunk().expect("every file begins with a header");
+            let lap = &words[lap.start as usize / 8..lap.end as usize / 8];
+            assert!(lap.len().is_power_of_two(), "a lap is a power of two");
+            Ok(Self { words, header, lap, mask: lap.len() - 1, raw })
+        }
+
+        /// The file's header.
+        #[inline(always)]
+        pub(crate) fn header(&self) -> &[AtomicU64; HEADER_WORDS] {
+            self.header
+        }
+
+        /// The word at a position of the endless stream.
+        #[inline(always)]
+        pub(crate) fn at(&self, position: u64) -> &AtomicU64 {
+            // SAFETY: `mask` is the length of `lap` less one, a power of two less one, so what it leaves is below the length.
+            unsafe { self.lap.get_unchecked((position >> 3) as usize & self.mask) }
+        }
+
+        /// The words of `length` bytes from a position on; `None` if they reach beyond the end of a lap.
+        #[inline(always)]
+        pub(crate) fn span(&self, position: u64, length: usize) -> Option<&[AtomicU64]> {
+            let start = (position >> 3) as usize & self.mask;
+            self.lap.get(start..start + length.div_ceil(8))
         }
 
         /// Faults every page in now rather than on first use.
@@ -60,16 +95,34 @@ mod real {
 
 /// Words on the heap, in the place of a mapping, for the models.
 #[cfg(loom)]
-pub(crate) struct Map(std::sync::Arc<[AtomicU64]>);
+pub(crate) struct Map {
+    words: std::sync::Arc<[AtomicU64]>,
+    lap: std::ops::Range<usize>,
+}
 
 #[cfg(loom)]
 impl Map {
-    pub(crate) fn heap(words: usize) -> Self {
-        Self((0..words).map(|_| AtomicU64::new(0)).collect())
+    /// So many words, of which positions run through `lap`.
+    pub(crate) fn heap(words: usize, lap: std::ops::Range<usize>) -> Self {
+        assert!(lap.len().is_power_of_two());
+        Self { words: (0..words).map(|_| AtomicU64::new(0)).collect(), lap }
     }
 
     pub(crate) fn share(&self) -> Self {
-        Self(self.0.clone())
+        Self { words: self.words.clone(), lap: self.lap.clone() }
+    }
+
+    pub(crate) fn header(&self) -> &[AtomicU64; HEADER_WORDS] {
+        self.words.first_chunk().expect("every file begins with a header")
+    }
+
+    pub(crate) fn at(&self, position: u64) -> &AtomicU64 {
+        &self.words[self.lap.start + ((position >> 3) as usize & (self.lap.len() - 1))]
+    }
+
+    pub(crate) fn span(&self, position: u64, length: usize) -> Option<&[AtomicU64]> {
+        let start = (position >> 3) as usize & (self.lap.len() - 1);
+        self.words[self.lap.clone()].get(start..start + length.div_ceil(8))
     }
 }
 
@@ -77,39 +130,132 @@ impl Map {
 impl Deref for Map {
     type Target = [AtomicU64];
     fn deref(&self) -> &[AtomicU64] {
-        &self.0
+        &self.words
     }
 }
 
-/// Stores `bytes` into the words from `at` on; the rest of the last word becomes zero.
+/// Asks for the line of a word, to write to it soon.
 #[inline(always)]
-pub(crate) fn store_bytes(words: &[AtomicU64], at: usize, bytes: &[u8]) {
-    let words = &words[at..at + bytes.len().div_ceil(8)];
-    let chunks = bytes.chunks_exact(8);
-    let tail = chunks.remainder();
-    for (word, chunk) in words.iter().zip(chunks) {
+pub(crate) fn prefetch_write(word: &AtomicU64) {
+    #[cfg(all(not(loom), target_arch = "x86_64"))]
+    // SAFETY: a prefetch touches no memory as far as the program can tell; the address is valid anyway.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_ET0>(word.as_ptr().cast::<i8>());
+    }
+    #[cfg(all(not(loom), target_arch = "aarch64"))]
+    // SAFETY: as above.
+    unsafe {
+        std::arch::asm!("prfm pstl1keep, [{}]", in(reg) word.as_ptr(), options(nostack, preserves_flags));
+    }
+    #[cfg(any(loom, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+    let _ = word;
+}
+
+/// Copies words between memory that others may change meanwhile and memory of our own, 16 bytes at a time where it can.
+///
+/// Assembly, because the compiler neither vectorises atomic accesses nor lets plain ones race. The machine gives each word
+/// whole or not at all, which is all that `Relaxed` promises.
+///
+/// # Safety
+/// Both ranges are valid for `words` words, the source for reads, the destination for writes, and they do not overlap.
+#[cfg(all(not(loom), target_arch = "x86_64"))]
+#[inline(always)]
+unsafe fn copy_words(mut from: *const u64, mut to: *mut u64, mut words: usize) {
+    use std::arch::{asm, x86_64::__m128i};
+    // SAFETY: each step stays within the `words` left, by the caller's promise.
+    unsafe {
+        while words >= 8 {
+            asm!(
+                "movups {a}, [{from}]",
+                "movups {b}, [{from} + 16]",
+                "movups {c}, [{from} + 32]",
+                "movups {d}, [{from} + 48]",
+                "movups [{to}], {a}",
+                "movups [{to} + 16], {b}",
+                "movups [{to} + 32], {c}",
+                "movups [{to} + 48], {d}",
+                from = in(reg) from, to = in(reg) to,
+                a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+                options(nostack, preserves_flags)
+            );
+            (from, to, words) = (from.add(8), to.add(8), words - 8);
+        }
+        while words >= 2 {
+            let pair: __m128i;
+            asm!("movups {}, [{}]", out(xmm_reg) pair, in(reg) from, options(nostack, preserves_flags, readonly));
+            asm!("movups [{}], {}", in(reg) to, in(xmm_reg) pair, options(nostack, preserves_flags));
+            (from, to, words) = (from.add(2), to.add(2), words - 2);
+        }
+        if words == 1 {
+            asm!("mov {0}, [{1}]", "mov [{2}], {0}", out(reg) _, in(reg) from, in(reg) to, options(nostack, preserves_flags));
+        }
+    }
+}
+
+/// As above, word by word.
+///
+/// # Safety
+/// As above; and the shared side is aligned, as words in a map are.
+#[cfg(all(not(loom), not(target_arch = "x86_64")))]
+#[inline(always)]
+unsafe fn copy_words(from: *const u64, to: *mut u64, words: usize) {
+    for word in 0..words {
+        // SAFETY: within both ranges by the caller's promise. One side is our own memory, of any alignment, the other the
+        // map's; a volatile access of a whole aligned word is what a relaxed one compiles to.
+        unsafe {
+            if from.is_aligned() {
+                to.add(word).write_unaligned(from.add(word).read_volatile());
+            } else {
+                to.add(word).write_volatile(from.add(word).read_unaligned());
+            }
+        }
+    }
+}
+
+/// Stores `bytes` into just as many words as they take; the rest of the last word becomes zero.
+#[inline(always)]
+pub(crate) fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
+    let whole = bytes.len() / 8;
+    assert!(bytes.len() <= words.len() * 8);
+    #[cfg(not(loom))]
+    // SAFETY: `bytes` holds `whole` words and `words` at least as many, in memory that is never the same.
+    unsafe {
+        copy_words(bytes.as_ptr().cast::<u64>(), words.as_ptr().cast_mut().cast::<u64>(), whole);
+    }
+    #[cfg(loom)]
+    for (word, chunk) in words.iter().zip(bytes.chunks_exact(8)) {
         word.store(u64::from_ne_bytes(chunk.try_into().expect("a chunk of eight")), Ordering::Relaxed);
     }
+    let tail = &bytes[whole * 8..];
     if !tail.is_empty() {
         let mut last = [0; 8];
         last[..tail.len()].copy_from_slice(tail);
-        words[words.len() - 1].store(u64::from_ne_bytes(last), Ordering::Relaxed);
+        words[whole].store(u64::from_ne_bytes(last), Ordering::Relaxed);
     }
 }
 
-/// Loads `bytes.len()` bytes from the words from `at` on.
+/// Loads all of `words` into the start of `into`, which is at least as long.
 #[inline(always)]
-pub(crate) fn load_bytes(words: &[AtomicU64], at: usize, bytes: &mut [u8]) {
-    let words = &words[at..at + bytes.len().div_ceil(8)];
-    let mut chunks = bytes.chunks_exact_mut(8);
-    for (word, chunk) in words.iter().zip(&mut chunks) {
-        chunk.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+pub(crate) fn load_words(words: &[AtomicU64], into: &mut [u64]) {
+    let into = &mut into[..words.len()];
+    #[cfg(not(loom))]
+    // SAFETY: both ranges are `words.len()` long and belong to different allocations.
+    unsafe {
+        copy_words(words.as_ptr().cast::<u64>(), into.as_mut_ptr(), words.len());
     }
-    let tail = chunks.into_remainder();
-    if !tail.is_empty() {
-        let last = words[words.len() - 1].load(Ordering::Relaxed).to_ne_bytes();
-        tail.copy_from_slice(&last[..tail.len()]);
+    #[cfg(loom)]
+    for (to, word) in into.iter_mut().zip(words) {
+        *to = word.load(Ordering::Relaxed);
     }
+}
+
+/// The first `length` bytes of some words of our own.
+#[inline(always)]
+pub(crate) fn bytes_of(words: &[u64], length: usize) -> &[u8] {
+    assert!(length <= words.len() * 8);
+    // SAFETY: initialised memory of any type without padding is valid as bytes; the length was just checked.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast::<u8>(), length) }
 }
 
 /// Stores pieces of any length one after the other, as if they were one slice.
@@ -122,12 +268,12 @@ pub(crate) struct Filler<'a> {
 }
 
 impl<'a> Filler<'a> {
-    /// Starts at word `at`; room for `length` bytes is checked here, once.
-    pub(crate) fn new(words: &'a [AtomicU64], at: usize, length: usize) -> Self {
-        Self { words: &words[at..at + length.div_ceil(8)], filled: 0, pending: [0; 8] }
+    /// Starts at the first of `words`.
+    pub(crate) fn new(words: &'a [AtomicU64]) -> Self {
+        Self { words, filled: 0, pending: [0; 8] }
     }
 
-    /// Appends; the caller keeps the sum within the length given to [`Self::new`].
+    /// Appends; the caller keeps the sum within the words.
     pub(crate) fn push(&mut self, mut bytes: &[u8]) {
         let held = self.filled % 8;
         if held != 0 {
@@ -142,7 +288,7 @@ impl<'a> Filler<'a> {
             self.words[self.filled / 8 - 1].store(u64::from_ne_bytes(self.pending), Ordering::Relaxed);
         }
         let whole = bytes.len() / 8 * 8;
-        store_bytes(self.words, self.filled / 8, &bytes[..whole]);
+        store_bytes(&self.words[self.filled / 8..], &bytes[..whole]);
         self.pending = [0; 8];
         self.pending[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
         self.filled += bytes.len();
@@ -157,27 +303,27 @@ impl<'a> Filler<'a> {
     }
 }
 
-/// Borrows `length` bytes from word `at` on, for a pinned reader.
+/// Borrows the first `length` bytes of some words, for a pinned reader.
 ///
 /// Called by [`crate::stream`] alone, and only for a pinned reader's record that it has validated and not yet committed.
 #[cfg(not(loom))]
 #[inline(always)]
-pub(crate) fn pinned_bytes(words: &[AtomicU64], at: usize, length: usize) -> &[u8] {
-    let words = &words[at..at + length.div_ceil(8)];
+pub(crate) fn pinned_bytes(words: &[AtomicU64], length: usize) -> &[u8] {
+    assert!(length <= words.len() * 8);
     // SAFETY: the range was just checked, and initialised memory of any alignment is valid as bytes. Nobody writes to it
     // while the slice lives (invariant 3): the caller's slot gates at or below this record until the reader's next call,
     // which ends the borrow, and a pinned reader cannot be evicted while its process lives.
     unsafe { std::slice::from_raw_parts(words.as_ptr().cast::<u8>(), length) }
 }
 
-/// Borrows `length` bytes from word `at` on, for the writer to fill in place.
+/// Borrows the first `length` bytes of some words, for the writer to fill in place.
 ///
 /// Called by [`crate::claim`] alone, with a stretch that it has reserved and not yet committed.
 #[cfg(not(loom))]
 #[inline(always)]
 #[allow(clippy::mut_from_ref)]
-pub(crate) fn claimed_bytes(words: &[AtomicU64], at: usize, length: usize) -> &mut [u8] {
-    let words = &words[at..at + length.div_ceil(8)];
+pub(crate) fn claimed_bytes(words: &[AtomicU64], length: usize) -> &mut [u8] {
+    assert!(length <= words.len() * 8);
     // SAFETY: the range was just checked, lies inside `UnsafeCell`s of a writable map, and is borrowed once: the claim borrows the
     // one writer exclusively. It lies between head and limit, where no reader takes anything: whoever still looks there was lapped,
     // loads whole words, and discards what it got (invariant 2).
@@ -194,13 +340,13 @@ mod tests {
 
     #[test]
     fn bytes_come_back_at_every_length() {
-        for length in 0..40 {
+        for length in 0..40usize {
             let space = words(8);
             let bytes: Vec<u8> = (1..=length as u8).collect();
-            store_bytes(&space, 1, &bytes);
-            let mut back = vec![0; length];
-            load_bytes(&space, 1, &mut back);
-            assert_eq!(back, bytes);
+            store_bytes(&space[1..1 + length.div_ceil(8)], &bytes);
+            let mut back = vec![0; 8];
+            load_words(&space[1..1 + length.div_ceil(8)], &mut back);
+            assert_eq!(bytes_of(&back, length), bytes);
             assert_eq!(space[0].load(Ordering::Relaxed), u64::MAX);
             assert_eq!(space[1 + length.div_ceil(8)].load(Ordering::Relaxed), u64::MAX);
         }
@@ -212,14 +358,14 @@ mod tests {
         for a in 0..20 {
             for b in a..40 {
                 let space = words(8);
-                let mut filler = Filler::new(&space, 0, whole.len());
+                let mut filler = Filler::new(&space);
                 for piece in [&whole[..a], &whole[a..b], &[], &whole[b..]] {
                     filler.push(piece);
                 }
                 assert_eq!(filler.filled, whole.len());
-                let mut back = vec![0; whole.len()];
-                load_bytes(&space, 0, &mut back);
-                assert_eq!(back, whole, "cut at {a} and {b}");
+                let mut back = vec![0; 8];
+                load_words(&space, &mut back);
+                assert_eq!(bytes_of(&back, whole.len()), whole, "cut at {a} and {b}");
             }
         }
     }

@@ -68,10 +68,13 @@ impl Observer {
 
     /// Takes only records with `tag & mask == value` from now on.
     pub fn set_filter(&mut self, mask: u32, value: u32) {
-        self.stream.filter = Filter { mask, value };
+        self.stream.set_filter(Filter { mask, value });
     }
 
     fn poll(stream: &mut Stream) -> Result<Poll> {
+        if let Some(found) = stream.quick() {
+            return Ok(Poll::Record(found));
+        }
         Ok(match stream.step()? {
             Step::Record(found) => Poll::Record(found),
             Step::Lapped => Poll::Gap(stream.move_up()),

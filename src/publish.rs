@@ -22,9 +22,9 @@
 //! limit makes validating readers discard what is intact, and a writer that dies between raise and retract leaves a lie.
 
 use crate::layout::{ALIGN, Commit, Geometry, MAX_POSITION, ring as at, table};
-use crate::map::{Filler, store_bytes};
+use crate::map::{Filler, prefetch_write, store_bytes};
 use crate::ring::{Place, Ring};
-use crate::sync::{Ordering, fence, light_fence};
+use crate::sync::{AtomicU64, Ordering, fence, hint, light_fence};
 use crate::sys;
 use crate::table::{Phase, Table};
 use crate::wake;
@@ -71,6 +71,8 @@ pub(crate) struct Publisher {
     /// Payload bytes not yet added to the header's counter.
     bytes: u64,
     gate: Gate,
+    /// Whether the last raise of the limit got less than it wanted, because of a reader.
+    starved: bool,
     pub(crate) warned: Vec<Warned>,
 }
 
@@ -90,6 +92,13 @@ struct Gate {
     /// Highest threshold warned of, by slot.
     warned: Vec<u8>,
 }
+
+/// How far ahead of head a line is fetched for writing, in bytes.
+const PREFETCH: u64 = 64;
+
+/// How often, and how many pauses apart, a writer with a full ring looks whether its slowest reader has gained.
+const GAIN_LOOKS: u32 = 32;
+const GAIN_PAUSES: u32 = 16;
 
 /// Thresholds of the early warning, in percent of the ring.
 const THRESHOLDS: [u8; 3] = [90, 75, 50];
@@ -127,7 +136,8 @@ impl Publisher {
             next_scan: 0,
             warned: vec![0; geometry.slots as usize],
         };
-        let mut publisher = Self { head, fast_end: 0, limit, geometry, fences, bytes: 0, gate, warned: Vec::new() };
+        let mut publisher =
+            Self { head, fast_end: 0, limit, geometry, fences, bytes: 0, gate, starved: false, warned: Vec::new() };
         publisher.store_head(ring);
         publisher.set_fast_end(head.position);
         Ok(publisher)
@@ -201,12 +211,30 @@ impl Publisher {
             }
             lowered
         };
+        self.starved = target < want;
         self.limit = target;
         // Release, for who loads limit with Acquire to find what is intact. The fence keeps every later store to ring and
         // index below it; it pairs with the readers' Acquire fence between their copy and their load of limit.
         ring.word(at::LIMIT).store(target, Ordering::Release);
         fence(Ordering::Release);
         Ok(())
+    }
+
+    /// When the ring is full: gives the slowest reader some microseconds to make room for more than one record.
+    ///
+    /// A raise of the limit costs both sides a few cache-line transfers. Taken record by record they would be most of the work,
+    /// and the reader has a ring full of records to go on with.
+    pub(crate) fn let_readers_gain(&self, table: &Table) {
+        let Some(slowest) = self.gate.slowest.filter(|_| self.starved) else { return };
+        let enough = self.gate.lowest + self.geometry.stripe.min(self.geometry.capacity / 16);
+        for _ in 0..GAIN_LOOKS {
+            if table.slot(slowest).position() >= enough {
+                break;
+            }
+            for _ in 0..GAIN_PAUSES {
+                hint::spin_loop();
+            }
+        }
     }
 
     /// Looks at the slowest reader again, and at all of them if that is not enough or a scan is due.
@@ -307,9 +335,10 @@ impl Publisher {
         true
     }
 
-    /// First word of a reserved record's payload.
-    pub(crate) fn payload_word(&self, reserved: Reserved) -> usize {
-        self.geometry.word_at(reserved.start) + (self.geometry.record_header() / 8) as usize
+    /// The words of a reserved payload of `length` bytes.
+    #[inline(always)]
+    pub(crate) fn payload<'r>(&self, ring: &'r Ring, reserved: Reserved, length: usize) -> &'r [AtomicU64] {
+        ring.payload(reserved.start, length).expect("a reservation never crosses the end of a lap")
     }
 
     /// The same reservation for a shorter payload.
@@ -319,21 +348,20 @@ impl Publisher {
 
     // ---- writing ----------------------------------------------------------------------------------------------
 
-    /// Writes everything of a record but its commit words: sequence, stamp, index, zero ahead. Returns the payload's word.
+    /// Writes everything of a record but payload and commit words: zero ahead, sequence, stamp, index.
     #[inline(always)]
-    pub(crate) fn prepare(&mut self, ring: &Ring, reserved: Reserved, sequence: u64) -> usize {
-        let word = self.geometry.word_at(reserved.start);
-        ring.word(word + 1).store(sequence, Ordering::Relaxed);
+    pub(crate) fn prepare(&mut self, ring: &Ring, reserved: Reserved, sequence: u64) {
+        // The zero ahead: whatever an earlier lap left there is no record. Relaxed, ordered by the commit word's Release. It comes
+        // first, so that the record's own line is not given up between the stores to it.
+        ring.commit_word(reserved.end).store(0, Ordering::Relaxed);
+        ring.sequence_word(reserved.start).store(sequence, Ordering::Relaxed);
         if self.geometry.stamped {
             let now = self.next_time(ring, sys::wall_clock());
-            ring.word(word + 2).store(now, Ordering::Relaxed);
+            ring.stamp_word(reserved.start).store(now, Ordering::Relaxed);
         }
-        // The zero ahead: whatever an earlier lap left there is no record. Relaxed, ordered by the commit word's Release.
-        ring.word(self.geometry.word_at(reserved.end)).store(0, Ordering::Relaxed);
         if reserved.crossing {
             self.index(ring, reserved, sequence);
         }
-        word + (self.geometry.record_header() / 8) as usize
     }
 
     /// Writes the index entry of every boundary that the record reaches or crosses.
@@ -365,18 +393,16 @@ impl Publisher {
     /// Release pairs with the readers' Acquire load of the commit word: who sees it sees payload, sequence and zero ahead.
     #[inline(always)]
     pub(crate) fn seal(&self, ring: &Ring, reserved: Reserved, sequence: u64, commit: Commit, visible: bool) -> Commit {
-        let word = self.geometry.word_at(reserved.start);
         if reserved.from == reserved.start {
             if visible {
-                ring.word(word).store(commit.0, Ordering::Release);
+                ring.commit_word(reserved.start).store(commit.0, Ordering::Release);
             }
             return commit;
         }
-        ring.word(word).store(commit.0, Ordering::Relaxed);
-        let padding = self.geometry.word_at(reserved.from);
-        ring.word(padding + 1).store(sequence, Ordering::Relaxed);
+        ring.commit_word(reserved.start).store(commit.0, Ordering::Relaxed);
+        ring.sequence_word(reserved.from).store(sequence, Ordering::Relaxed);
         if visible {
-            ring.word(padding).store(Commit::padding().0, Ordering::Release);
+            ring.commit_word(reserved.from).store(Commit::padding().0, Ordering::Release);
         }
         Commit::padding()
     }
@@ -394,8 +420,8 @@ impl Publisher {
     /// Writes a payload of one piece and makes it visible.
     #[inline(always)]
     pub(crate) fn write(&mut self, ring: &Ring, table: &Table, reserved: Reserved, tag: u32, payload: &[u8]) -> u64 {
-        let word = self.prepare(ring, reserved, self.head.sequence);
-        store_bytes(ring.words(), word, payload);
+        self.prepare(ring, reserved, self.head.sequence);
+        store_bytes(self.payload(ring, reserved, payload.len()), payload);
         self.commit(ring, table, reserved, tag, payload.len())
     }
 
@@ -409,8 +435,8 @@ impl Publisher {
         parts: &[&[u8]],
     ) -> u64 {
         let length = parts.iter().map(|part| part.len()).sum();
-        let word = self.prepare(ring, reserved, self.head.sequence);
-        let mut filler = Filler::new(ring.words(), word, length);
+        self.prepare(ring, reserved, self.head.sequence);
+        let mut filler = Filler::new(self.payload(ring, reserved, length));
         parts.iter().for_each(|part| filler.push(part));
         self.commit(ring, table, reserved, tag, length)
     }
@@ -420,9 +446,11 @@ impl Publisher {
     pub(crate) fn advance(&mut self, ring: &Ring, table: &Table, head: Place) {
         self.head = head;
         self.store_head(ring);
+        // The line of the zero ahead of the next record, fetched now rather than between that record's stores.
+        prefetch_write(ring.commit_word(head.position + PREFETCH));
         // Pairs with the sleeper's heavy fence between its store of the flag and its last look.
         if self.fences {
-            fence(Ordering::SeqCst);
+            full_fence();
         } else {
             light_fence();
         }
@@ -440,6 +468,7 @@ impl Publisher {
     }
 
     #[cold]
+    #[inline(never)]
     fn wake(&mut self, ring: &Ring, table: &Table, flag: u64) {
         if flag & table::NEEDS_FENCE != 0 && !self.fences {
             // Somebody cannot make this process fence; from now on it does by itself, and says so.
@@ -460,18 +489,24 @@ impl Publisher {
     }
 }
 
+/// The fence of a writer that nobody else can make fence: out of line, so that the hot path of all others holds none.
+#[cold]
+#[inline(never)]
+fn full_fence() {
+    fence(Ordering::SeqCst);
+}
+
 /// Follows committed records from head to the first zero: what a writer published before it could store head.
 fn walk_to_tip(ring: &Ring, head: Place, limit: u64) -> Place {
     let mut place = head;
     let mut first = true;
     loop {
-        let word = ring.geometry.word_at(place.position);
-        if ring.get(word) == 0 || place.position >= limit {
+        if ring.commit_word(place.position).load(Ordering::Acquire) == 0 || place.position >= limit {
             return place;
         }
         if first {
             // Sequence is stored before position, so head's may count this record, or this batch, already.
-            let own = ring.get(word + 1);
+            let own = ring.sequence_word(place.position).load(Ordering::Relaxed);
             if own <= place.sequence && place.sequence - own <= ring.geometry.capacity / ALIGN {
                 place.sequence = own;
             }

@@ -250,9 +250,8 @@ fn recover_cursor(ring: &Ring, slot: Slot<'_>, head: Place) -> u64 {
     if position == head.position {
         return head.sequence;
     }
-    let word = ring.geometry.word_at(position);
-    let commit = ring.word(word).load(Ordering::Acquire);
-    let own = ring.get(word + 1);
+    let commit = ring.commit_word(position).load(Ordering::Acquire);
+    let own = ring.sequence_word(position).load(Ordering::Relaxed);
     if commit != 0 && ring.intact(position) && own >= sequence && own <= head.sequence { own } else { sequence }
 }
 
@@ -302,7 +301,7 @@ impl Attached {
     }
 
     pub(crate) fn prepare_memory(&self, memory: Memory, role: Role) -> Result<()> {
-        let map = self.ring.words();
+        let map = self.ring.map();
         if memory.prefault {
             map.prefault(&self.paths.ring, role == Role::Writer)?;
         }
@@ -323,7 +322,7 @@ struct Seat {
     name: Option<String>,
     hold: bool,
     auto_commit: bool,
-    /// Whether the stream is ahead of the cursor.
+    /// Whether the next call moves the cursor to where the stream is.
     dirty: bool,
     gap: Owed,
     /// Whether a jump over a gap waits for the application's commit.
@@ -360,9 +359,7 @@ impl Seat {
     /// What every call for more begins with: the records handed out before count as handled.
     #[inline(always)]
     fn begin(&mut self, stream: &Stream, table: &Table) -> Option<Gap> {
-        if self.auto_commit {
-            self.commit(stream, table);
-        }
+        self.commit(stream, table);
         if self.gap == Owed::Nothing { None } else { self.settle_gap(table) }
     }
 
@@ -384,9 +381,19 @@ impl Seat {
     /// Looks for the next record, gap or end.
     #[inline(always)]
     fn poll(&mut self, stream: &mut Stream, table: &Table) -> Result<Poll> {
+        if let Some(found) = stream.quick() {
+            self.dirty = self.auto_commit;
+            return Ok(Poll::Record(found));
+        }
+        self.poll_slow(stream, table)
+    }
+
+    /// The same, for whatever is not just the next record.
+    #[inline(never)]
+    fn poll_slow(&mut self, stream: &mut Stream, table: &Table) -> Result<Poll> {
         match stream.step()? {
             Step::Record(found) => {
-                self.dirty = true;
+                self.dirty = self.auto_commit;
                 Ok(Poll::Record(found))
             }
             other => self.poll_other(stream, table, &other),
@@ -425,11 +432,9 @@ impl Seat {
         }
         let gap = stream.move_up();
         table.slot(self.slot).prepare_jump(gap.first, gap.end);
-        self.dirty = true;
+        self.dirty = self.auto_commit;
         self.jump_pending = !self.auto_commit;
-        if self.auto_commit {
-            self.commit(stream, table);
-        }
+        self.commit(stream, table);
         self.gap = Owed::Receipt;
         gap
     }
@@ -489,11 +494,19 @@ impl Reader {
         if let Some(gap) = self.seat.begin(&self.stream, &self.table) {
             return Ok(Next::Gap(gap));
         }
-        let poll = self.seat.poll(&mut self.stream, &self.table)?;
+        if let Some(found) = self.stream.quick() {
+            self.seat.dirty = self.seat.auto_commit;
+            return Ok(Next::Record(self.stream.record(&found)));
+        }
+        self.try_next_slow()
+    }
+
+    #[inline(never)]
+    fn try_next_slow(&mut self) -> Result<Next<'_>> {
+        let poll = self.seat.poll_slow(&mut self.stream, &self.table)?;
         Ok(self.hand_out(poll))
     }
 
-    #[inline(always)]
     fn hand_out(&mut self, poll: Poll) -> Next<'_> {
         let next = self.stream.present(poll);
         if let Next::Closed(closed) = &next {
@@ -558,9 +571,7 @@ impl Reader {
                 other => break other,
             }
         };
-        if self.seat.auto_commit {
-            self.seat.commit(&self.stream, &self.table);
-        }
+        self.seat.commit(&self.stream, &self.table);
         let poll = stopped?;
         Ok((count, self.hand_out(poll)))
     }
@@ -570,6 +581,7 @@ impl Reader {
     pub fn commit(&mut self) {
         if !self.stream.forked() {
             self.seat.jump_pending = false;
+            self.seat.dirty = true;
             self.seat.commit(&self.stream, &self.table);
         }
     }

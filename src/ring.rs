@@ -1,7 +1,7 @@
 //! The ring as everybody sees it: header words, record headers, what is intact, and where a sequence lies.
 
 use crate::layout::{self, ALIGN, COMMITTED, Commit, ENTRY, Geometry, HEADER, MAX_POSITION, ring as at};
-use crate::map::Map;
+use crate::map::{Map, bytes_of, load_words, store_bytes};
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// A place in the stream: a position and the sequence of the record that starts (or will start) there.
@@ -59,37 +59,64 @@ impl Ring {
     }
 
     #[inline(always)]
-    pub(crate) fn words(&self) -> &Map {
+    pub(crate) fn map(&self) -> &Map {
         &self.map
     }
 
+    /// A word of the header.
     #[inline(always)]
     pub(crate) fn word(&self, index: usize) -> &AtomicU64 {
-        &self.map[index]
+        &self.map.header()[index]
     }
 
+    #[inline(always)]
     pub(crate) fn get(&self, index: usize) -> u64 {
-        self.map[index].load(Ordering::Relaxed)
+        self.word(index).load(Ordering::Relaxed)
     }
 
+    #[inline(always)]
     pub(crate) fn set(&self, index: usize, value: u64) {
-        self.map[index].store(value, Ordering::Relaxed);
+        self.word(index).store(value, Ordering::Relaxed);
+    }
+
+    /// The commit word of the record at a position.
+    #[inline(always)]
+    pub(crate) fn commit_word(&self, position: u64) -> &AtomicU64 {
+        self.map.at(position)
+    }
+
+    /// The sequence word of the record at a position.
+    #[inline(always)]
+    pub(crate) fn sequence_word(&self, position: u64) -> &AtomicU64 {
+        self.map.at(position | 8)
+    }
+
+    /// The time stamp of the record at a position, on a stamped bus.
+    #[inline(always)]
+    pub(crate) fn stamp_word(&self, position: u64) -> &AtomicU64 {
+        self.map.at(position + 16)
+    }
+
+    /// The words of a payload of `length` bytes of the record at a position; `None` if no record of that length can lie there.
+    #[inline(always)]
+    pub(crate) fn payload(&self, position: u64, length: usize) -> Option<&[AtomicU64]> {
+        self.map.span(position + self.geometry.record_header, length)
     }
 
     /// Position after the last committed record. Acquire pairs with the writer's Release of head: every record below it can be read.
     #[inline(always)]
     pub(crate) fn head_position(&self) -> u64 {
-        self.map[at::HEAD].load(Ordering::Acquire)
+        self.word(at::HEAD).load(Ordering::Acquire)
     }
 
     /// Limit that the writer may be about to take. Acquire pairs with its Release of intent.
     pub(crate) fn intent(&self) -> u64 {
-        self.map[at::INTENT].load(Ordering::Acquire)
+        self.word(at::INTENT).load(Ordering::Acquire)
     }
 
     /// Lowest position whose bytes are intact.
     pub(crate) fn floor(&self) -> u64 {
-        self.map[at::LIMIT].load(Ordering::Acquire).saturating_sub(self.geometry.capacity)
+        self.word(at::LIMIT).load(Ordering::Acquire).saturating_sub(self.geometry.capacity)
     }
 
     /// Says whether what was read at `position` before this call was intact.
@@ -99,19 +126,24 @@ impl Ring {
     #[inline(always)]
     pub(crate) fn intact(&self, position: u64) -> bool {
         fence(Ordering::Acquire);
-        position.saturating_add(self.geometry.capacity) >= self.map[at::LIMIT].load(Ordering::Relaxed)
+        // No overflow: positions stay below 2^62, whatever a file says.
+        let intact = position + self.geometry.capacity >= self.word(at::LIMIT).load(Ordering::Relaxed);
+        if !intact {
+            // Who was lapped sees why: an eviction comes before the limit that overtakes its reader.
+            fence(Ordering::Acquire);
+        }
+        intact
     }
 
     /// Looks at the header at a place. A record is not validated yet; everything else is.
     #[inline(always)]
     pub(crate) fn look(&self, place: Place) -> Look {
-        let word = self.geometry.word_at(place.position);
         // Acquire pairs with the Release store of the commit word: payload and sequence are there.
-        let commit = Commit(self.map[word].load(Ordering::Acquire));
+        let commit = Commit(self.commit_word(place.position).load(Ordering::Acquire));
         if commit.0 == 0 {
             return if self.intact(place.position) { Look::Empty } else { Look::Lapped };
         }
-        let sequence = self.map[word + 1].load(Ordering::Relaxed);
+        let sequence = self.sequence_word(place.position).load(Ordering::Relaxed);
         let length = commit.length();
         let to_end = self.geometry.capacity - (place.position & (self.geometry.capacity - 1));
         let size = if commit.is_padding() { to_end } else { self.geometry.record_size(length) };
@@ -135,11 +167,6 @@ impl Ring {
         }
     }
 
-    /// Time stamp of the record at a position, on a stamped bus.
-    pub(crate) fn stamp(&self, position: u64) -> u64 {
-        self.get(self.geometry.word_at(position) + 2)
-    }
-
     /// The place after the last committed record.
     ///
     /// The writer stores sequence, then position, Release each; loading them the other way round, the sequence may be the newer
@@ -149,14 +176,13 @@ impl Ring {
         for _ in 0..TRIES {
             // Rounded and bounded, whatever the file says: no index may come from it unchecked.
             place.position = self.head_position().min(MAX_POSITION) & !(ALIGN - 1);
-            place.sequence = self.map[at::HEAD_SEQUENCE].load(Ordering::Acquire);
-            let word = self.geometry.word_at(place.position);
-            if self.map[word].load(Ordering::Acquire) == 0 {
+            place.sequence = self.word(at::HEAD_SEQUENCE).load(Ordering::Acquire);
+            if self.commit_word(place.position).load(Ordering::Acquire) == 0 {
                 if self.intact(place.position) {
                     return place;
                 }
             } else {
-                place.sequence = self.get(word + 1);
+                place.sequence = self.sequence_word(place.position).load(Ordering::Relaxed);
                 if self.intact(place.position) {
                     return place;
                 }
@@ -176,7 +202,7 @@ impl Ring {
     pub(crate) fn set_entry(&self, boundary: u64, end: Place, time: u64) {
         let entry = self.entry(boundary);
         for (word, value) in [boundary, end.position, end.sequence, time].into_iter().enumerate() {
-            self.set(entry + word, value);
+            self.map[entry + word].store(value, Ordering::Relaxed);
         }
     }
 
@@ -184,8 +210,8 @@ impl Ring {
     pub(crate) fn void_entries_above(&self, head: u64) {
         for number in 0..self.geometry.stripes() {
             let entry = ((HEADER + number * ENTRY) / 8) as usize;
-            if self.get(entry + 1) > head {
-                self.set(entry, u64::MAX);
+            if self.map[entry + 1].load(Ordering::Relaxed) > head {
+                self.map[entry].store(u64::MAX, Ordering::Relaxed);
             }
         }
     }
@@ -193,7 +219,7 @@ impl Ring {
     /// The entry of a boundary, with its time, if it counts.
     fn place_at(&self, boundary: u64, head: u64) -> Option<(Place, u64)> {
         let entry = self.entry(boundary);
-        let [found, position, sequence, time] = [0, 1, 2, 3].map(|word| self.get(entry + word));
+        let [found, position, sequence, time] = [0, 1, 2, 3].map(|word| self.map[entry + word].load(Ordering::Relaxed));
         let sound = found == boundary
             && position >= boundary
             && position <= head
@@ -269,7 +295,11 @@ impl Ring {
                 break;
             }
             let Look::Record(header) = self.look(place) else { return None };
-            let stamp = if stamped && !header.commit.is_padding() { self.stamp(place.position) } else { 0 };
+            let stamp = if stamped && !header.commit.is_padding() {
+                self.stamp_word(place.position).load(Ordering::Relaxed)
+            } else {
+                0
+            };
             if !self.intact(place.position) {
                 return None;
             }
@@ -291,7 +321,7 @@ impl Ring {
     /// Acquire pairs with the Release in [`Self::close`]: position, sequence and reason are those of that epoch (or a later one).
     #[inline(always)]
     pub(crate) fn closed_since(&self, told: u64) -> Option<u64> {
-        (self.map[at::CLOSED_EPOCH].load(Ordering::Acquire) > told).then(|| self.get(at::CLOSED_POSITION))
+        (self.word(at::CLOSED_EPOCH).load(Ordering::Acquire) > told).then(|| self.get(at::CLOSED_POSITION))
     }
 
     /// Marks the end of the stream at `head`; the caller is the writer, and wakes everybody afterwards.
@@ -306,15 +336,15 @@ impl Ring {
     pub(crate) fn reason(&self) -> (u32, String) {
         let head = self.get(at::REASON);
         let length = ((head >> 32) as usize).min(layout::MAX_REASON);
-        let mut bytes = [0; layout::MAX_REASON];
-        crate::map::load_bytes(&self.map, at::REASON_TEXT, &mut bytes);
-        (head as u32, String::from_utf8_lossy(&bytes[..length]).into_owned())
+        let mut text = [0; layout::MAX_REASON / 8];
+        load_words(&self.map[at::REASON_TEXT..][..text.len()], &mut text);
+        (head as u32, String::from_utf8_lossy(bytes_of(&text, length)).into_owned())
     }
 
     fn set_reason(&self, code: u32, text: &str) {
         let mut bytes = [0; layout::MAX_REASON];
         bytes[..text.len()].copy_from_slice(text.as_bytes());
-        crate::map::store_bytes(&self.map, at::REASON_TEXT, &bytes);
+        store_bytes(&self.map[at::REASON_TEXT..], &bytes);
         self.set(at::REASON, u64::from(code) | (text.len() as u64) << 32);
     }
 }

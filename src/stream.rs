@@ -4,7 +4,7 @@ use crate::consume::{Consumer, Found, Step};
 use crate::error::{Error, Result};
 use crate::files::{self, Attached};
 use crate::layout::ring as at;
-use crate::map::pinned_bytes;
+use crate::map::{bytes_of, load_words, pinned_bytes};
 use crate::report::Gap;
 use crate::ring::{Place, Ring, Seek};
 use crate::sync::Ordering;
@@ -189,8 +189,11 @@ pub(crate) enum Poll {
 pub(crate) struct Stream {
     pub(crate) attached: Attached,
     pub(crate) consumer: Consumer,
-    pub(crate) buffer: Vec<u8>,
-    pub(crate) filter: Filter,
+    /// Where payloads are copied to; grows to the largest record seen.
+    buffer: Vec<u64>,
+    filter: Filter,
+    /// Neither filter nor time stamps: [`Self::quick`] will do.
+    plain: bool,
     /// Copy payloads out; otherwise they are borrowed from the ring.
     pub(crate) copies: bool,
     /// Time stamp of the record just taken; zero on a bus without.
@@ -206,6 +209,7 @@ pub(crate) struct Stream {
 impl Stream {
     pub(crate) fn new(attached: Attached, start: Place, told: u64, filter: Filter, copies: bool) -> Self {
         Self {
+            plain: !attached.facts.geometry.stamped && filter == Filter::default(),
             attached,
             consumer: Consumer::new(start, told),
             buffer: Vec::new(),
@@ -218,6 +222,11 @@ impl Stream {
             looked: None,
             waits: 0,
         }
+    }
+
+    pub(crate) fn set_filter(&mut self, filter: Filter) {
+        self.filter = filter;
+        self.plain = !self.attached.facts.geometry.stamped && filter == Filter::default();
     }
 
     #[inline(always)]
@@ -235,24 +244,54 @@ impl Stream {
         self.generation != sys::fork_generation()
     }
 
-    /// Takes the next wanted record: copied to the buffer, or left in the ring. Everything but a record leaves the place as it is.
+    /// Takes the next record if nothing special is to be done for it; `None` says nothing, [`Self::step`] finds out.
     #[inline(always)]
+    pub(crate) fn quick(&mut self) -> Option<Found> {
+        if !self.plain {
+            return None;
+        }
+        let ring = &self.attached.ring;
+        let (found, payload) = self.consumer.glance(ring)?;
+        if self.copies {
+            if self.buffer.len() < payload.len() {
+                return None;
+            }
+            load_words(payload, &mut self.buffer);
+        }
+        if !ring.intact(found.place.position) {
+            return None;
+        }
+        self.consumer.pass(&found);
+        Some(found)
+    }
+
+    /// Takes the next wanted record: copied to the buffer, or left in the ring. Everything but a record leaves the place as it is.
+    #[inline(never)]
     pub(crate) fn step(&mut self) -> Result<Step> {
         loop {
-            match self.consumer.look(&self.attached.ring) {
+            let ring = &self.attached.ring;
+            match self.consumer.look(ring) {
                 Step::Record(found) => {
-                    if !self.filter.wants(found.commit.tag()) {
-                        if !found.intact(&self.attached.ring) {
-                            return Ok(Step::Lapped);
+                    let wanted = self.filter.wants(found.commit.tag());
+                    if wanted {
+                        if ring.geometry.stamped {
+                            self.stamp = ring.stamp_word(found.place.position).load(Ordering::Relaxed);
                         }
-                        self.consumer.pass(&found);
-                        continue;
+                        if self.copies {
+                            let payload = found.payload(ring);
+                            if self.buffer.len() < payload.len() {
+                                self.buffer.resize(payload.len().next_power_of_two(), 0);
+                            }
+                            load_words(payload, &mut self.buffer);
+                        }
                     }
-                    if !self.take(&found) {
+                    if !ring.intact(found.place.position) {
                         return Ok(Step::Lapped);
                     }
                     self.consumer.pass(&found);
-                    return Ok(Step::Record(found));
+                    if wanted {
+                        return Ok(Step::Record(found));
+                    }
                 }
                 Step::Corrupt(field, expected, found) => {
                     return Err(Error::Corrupt { path: self.attached.paths.ring.clone(), field, expected, found });
@@ -260,21 +299,6 @@ impl Stream {
                 other => return Ok(other),
             }
         }
-    }
-
-    #[inline(always)]
-    fn take(&mut self, found: &Found) -> bool {
-        if self.attached.facts.geometry.stamped {
-            self.stamp = self.ring().stamp(found.place.position);
-        }
-        if !self.copies {
-            return found.intact(&self.attached.ring);
-        }
-        let length = found.length();
-        if self.buffer.len() < length {
-            self.buffer.resize(length.next_power_of_two(), 0);
-        }
-        found.copy(&self.attached.ring, &mut self.buffer[..length])
     }
 
     /// Says what an empty look means: nothing yet, or never again.
@@ -414,9 +438,9 @@ impl Stream {
     #[inline(always)]
     pub(crate) fn record(&self, found: &Found) -> Record<'_> {
         let payload = if self.copies {
-            &self.buffer[..found.length()]
+            bytes_of(&self.buffer, found.length())
         } else {
-            pinned_bytes(self.ring().words(), found.word(), found.length())
+            pinned_bytes(found.payload(self.ring()), found.length())
         };
         Record { sequence: found.place.sequence, tag: found.commit.tag(), stamp: self.stamp, payload }
     }

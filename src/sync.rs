@@ -4,10 +4,21 @@
 //! loom's, so the very protocol code of this crate is what the models explore.
 
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicU64, Ordering, fence};
+pub(crate) use std::{
+    hint,
+    sync::atomic::{AtomicU64, Ordering, fence},
+};
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
+pub(crate) use loom::{
+    hint,
+    sync::atomic::{Ordering, fence},
+};
+// In the models a word may be one that nobody touches, and its stores may be the last of a writer that dies there.
+#[cfg(all(loom, test))]
+pub(crate) use crate::models::words::AtomicU64;
+#[cfg(all(loom, not(test)))]
+pub(crate) use loom::sync::atomic::AtomicU64;
 
 /// Words of this process alone (fork generation, descriptor registry): never shared, never modelled.
 pub(crate) mod local {

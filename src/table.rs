@@ -1,7 +1,7 @@
 //! The table: reader slots as words, their states and transitions. Nobody trusts what it holds.
 
 use crate::layout::{self, LINE_WORDS, slot as at, table as header};
-use crate::map::{Map, load_bytes, store_bytes};
+use crate::map::{Map, bytes_of, load_words, store_bytes};
 use crate::report::Class;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -81,7 +81,8 @@ impl Table {
     #[inline(always)]
     pub(crate) fn slot(&self, index: u32) -> Slot<'_> {
         let at = layout::HEADER as usize / 8 + index as usize * SLOT_WORDS;
-        Slot { words: &self.map[at..at + SLOT_WORDS], index }
+        let words = self.map[at..].first_chunk().expect("the map holds every slot of its geometry");
+        Slot { words, index }
     }
 
     /// Counts joins, so that the writer knows whether its last scan saw them all.
@@ -89,29 +90,29 @@ impl Table {
     /// Acquire pairs with the Release of [`Self::register`]: who reads the new count sees the Joining slot.
     #[inline]
     pub(crate) fn registrations(&self) -> u64 {
-        self.map[header::REGISTRATIONS].load(Ordering::Acquire)
+        self.map.header()[header::REGISTRATIONS].load(Ordering::Acquire)
     }
 
     /// Announces a slot that has just become Joining.
     pub(crate) fn register(&self) {
-        self.map[header::REGISTRATIONS].fetch_add(1, Ordering::Release);
+        self.map.header()[header::REGISTRATIONS].fetch_add(1, Ordering::Release);
     }
 
     pub(crate) fn next_id(&self) -> u64 {
-        self.map[header::NEXT_ID].fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+        self.map.header()[header::NEXT_ID].fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 
     #[inline(always)]
     pub(crate) fn sleep_flag(&self) -> &AtomicU64 {
-        &self.map[header::SLEEP]
+        &self.map.header()[header::SLEEP]
     }
 
     pub(crate) fn wake_word(&self) -> &AtomicU64 {
-        &self.map[header::WAKE]
+        &self.map.header()[header::WAKE]
     }
 
     pub(crate) fn space_word(&self) -> &AtomicU64 {
-        &self.map[header::SPACE]
+        &self.map.header()[header::SPACE]
     }
 }
 
@@ -131,7 +132,7 @@ pub(crate) fn name_lock_byte(name: &str) -> u64 {
 /// One reader's words.
 #[derive(Clone, Copy)]
 pub(crate) struct Slot<'a> {
-    words: &'a [AtomicU64],
+    words: &'a [AtomicU64; SLOT_WORDS],
     index: u32,
 }
 
@@ -316,16 +317,16 @@ impl Slot<'_> {
         if length == 0 {
             return None;
         }
-        let mut bytes = [0; layout::MAX_NAME];
-        load_bytes(self.words, at::NAME, &mut bytes);
-        Some(String::from_utf8_lossy(&bytes[..length]).into_owned())
+        let mut name = [0; layout::MAX_NAME / 8];
+        load_words(&self.words[at::NAME..][..name.len()], &mut name);
+        Some(String::from_utf8_lossy(bytes_of(&name, length)).into_owned())
     }
 
     pub(crate) fn set_name(&self, name: &str) {
         self.set(at::NAME_LENGTH, 0);
         let mut bytes = [0; layout::MAX_NAME];
         bytes[..name.len()].copy_from_slice(name.as_bytes());
-        store_bytes(self.words, at::NAME, &bytes);
+        store_bytes(&self.words[at::NAME..], &bytes);
         self.words[at::NAME_LENGTH].store(name.len() as u64, Ordering::Release);
     }
 

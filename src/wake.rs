@@ -41,6 +41,7 @@ pub(crate) fn prepare(table: &Table, can_fence: &mut bool) -> u64 {
 
 /// Wakes a writer that waits for room.
 #[cold]
+#[inline(never)]
 pub(crate) fn wake_writer(table: &Table) {
     // Release pairs with the writer's Acquire load before its last look at the cursors.
     table.space_word().fetch_add(1, Ordering::Release);

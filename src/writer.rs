@@ -325,6 +325,9 @@ impl Writer {
         length: usize,
     ) -> std::result::Result<Reserved, PublishError> {
         let mut wait: Option<Waiting> = None;
+        if let Policy::Wait(_) = policy {
+            self.publisher.let_readers_gain(&self.table);
+        }
         let result = loop {
             let seen = self.table.space_word().load(Ordering::Acquire);
             match self.publisher.reserve_slow(&self.attached.ring, &self.table, from, length as u64) {
