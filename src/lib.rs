@@ -74,3 +74,7 @@ pub use crate::{
     writer::{Policy, Stats, Writer},
 };
 pub use report::{Class, Gap, Overrun, ReaderId, ReaderInfo, State, WriterEvent};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
