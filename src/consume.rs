@@ -8,7 +8,7 @@
 
 use crate::layout::Commit;
 use crate::ring::{Look, Place, Ring};
-use crate::sync::{AtomicU64, Ordering, hint};
+use crate::sync::{AtomicU64, hint};
 
 /// A record's header, and where it lies.
 #[derive(Clone, Copy)]
@@ -39,7 +39,7 @@ pub(crate) struct Consumer {
     /// Everything below is known to be committed.
     seen: u64,
     /// Records found one after the other without waiting: from the second on there may be more behind.
-    streak: u32,
+    streak: u64,
     /// Epoch of the latest close that the application knows of.
     pub(crate) told: u64,
 }
@@ -78,21 +78,15 @@ impl Consumer {
         Step::Empty
     }
 
-    /// The next record if it is a plain one: what [`Self::look`] says of it, and `None` for all else.
+    /// The next record if it is a plain one, with the words of its payload and filling; `None` says nothing, see [`Self::look`].
     #[inline(always)]
     pub(crate) fn glance<'r>(&mut self, ring: &'r Ring) -> Option<(Found, &'r [AtomicU64])> {
         let place = self.next;
         if place.position >= self.seen && self.at_the_tip(ring) {
             return None;
         }
-        // Acquire pairs with the Release store of the commit word: payload and sequence are there.
-        let commit = Commit(ring.commit_word(place.position).load(Ordering::Acquire));
-        if !commit.is_plain() || ring.sequence_word(place.position).load(Ordering::Relaxed) != place.sequence {
-            return None;
-        }
-        let payload = ring.payload(place.position, commit.length() as usize)?;
-        let end = place.position + ring.geometry.record_size(commit.length());
-        Some((Found { place, commit, end }, payload))
+        let (commit, size, payload) = ring.plain(place)?;
+        Some((Found { place, commit, end: place.position + size }, payload))
     }
 
     /// Learns how far it may drain; says whether the stream was closed just here.
@@ -125,7 +119,13 @@ impl Consumer {
     #[inline(always)]
     pub(crate) fn pass(&mut self, found: &Found) {
         self.next = Place { position: found.end, sequence: found.place.sequence + 1 };
-        self.streak = self.streak.saturating_add(1);
+        self.streak = self.streak.wrapping_add(1);
+    }
+
+    /// The position below which everything is known to be committed.
+    #[inline(always)]
+    pub(crate) fn seen(&self) -> u64 {
+        self.seen
     }
 
     /// Goes elsewhere.

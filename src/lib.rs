@@ -42,6 +42,8 @@ mod error;
 mod files;
 mod join;
 mod map;
+#[cfg(all(test, loom))]
+mod models;
 #[cfg(not(loom))]
 mod observer;
 #[cfg(not(loom))]

@@ -67,9 +67,9 @@ mod real {
 
         /// The words of `length` bytes from a position on; `None` if they reach beyond the end of a lap.
         #[inline(always)]
-        pub(crate) fn span(&self, position: u64, length: usize) -> Option<&[AtomicU64]> {
+        pub(crate) fn span(&self, position: u64, length: u64) -> Option<&[AtomicU64]> {
             let start = (position >> 3) as usize & self.mask;
-            self.lap.get(start..start + length.div_ceil(8))
+            self.lap.get(start..start + (length as usize).div_ceil(8))
         }
 
         /// Faults every page in now rather than on first use.
@@ -102,10 +102,10 @@ pub(crate) struct Map {
 
 #[cfg(loom)]
 impl Map {
-    /// So many words, of which positions run through `lap`.
-    pub(crate) fn heap(words: usize, lap: std::ops::Range<usize>) -> Self {
+    /// These words, of which positions run through `lap`.
+    pub(crate) fn heap(words: impl Iterator<Item = AtomicU64>, lap: std::ops::Range<usize>) -> Self {
         assert!(lap.len().is_power_of_two());
-        Self { words: (0..words).map(|_| AtomicU64::new(0)).collect(), lap }
+        Self { words: words.collect(), lap }
     }
 
     pub(crate) fn share(&self) -> Self {
@@ -120,9 +120,9 @@ impl Map {
         &self.words[self.lap.start + ((position >> 3) as usize & (self.lap.len() - 1))]
     }
 
-    pub(crate) fn span(&self, position: u64, length: usize) -> Option<&[AtomicU64]> {
+    pub(crate) fn span(&self, position: u64, length: u64) -> Option<&[AtomicU64]> {
         let start = (position >> 3) as usize & (self.lap.len() - 1);
-        self.words[self.lap.clone()].get(start..start + length.div_ceil(8))
+        self.words[self.lap.clone()].get(start..start + (length as usize).div_ceil(8))
     }
 }
 

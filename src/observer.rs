@@ -133,7 +133,11 @@ impl Observer {
             return Ok((0, Next::Gap(gap)));
         }
         let mut count = 0;
-        while count < max {
+        loop {
+            count += self.stream.quick_burst(max - count, &mut handle);
+            if count == max {
+                return Ok((count, Next::Empty));
+            }
             match Self::poll(&mut self.stream)? {
                 Poll::Record(found) => {
                     handle(self.stream.record(&found));
@@ -142,7 +146,6 @@ impl Observer {
                 other => return Ok((count, self.stream.present(other))),
             }
         }
-        Ok((count, Next::Empty))
     }
 
     /// Goes elsewhere in the stream; what of it is gone comes as the next gap.

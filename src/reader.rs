@@ -560,6 +560,7 @@ impl Reader {
         }
         let mut count = 0;
         let stopped = loop {
+            count += self.stream.quick_burst(max - count, &mut handle);
             if count == max {
                 break Ok(Poll::Empty);
             }
@@ -571,6 +572,7 @@ impl Reader {
                 other => break other,
             }
         };
+        self.seat.dirty = count != 0 && self.seat.auto_commit || self.seat.dirty;
         self.seat.commit(&self.stream, &self.table);
         let poll = stopped?;
         Ok((count, self.hand_out(poll)))

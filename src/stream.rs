@@ -253,16 +253,45 @@ impl Stream {
         let ring = &self.attached.ring;
         let (found, payload) = self.consumer.glance(ring)?;
         if self.copies {
-            if self.buffer.len() < payload.len() {
-                return None;
-            }
-            load_words(payload, &mut self.buffer);
+            load_words(payload, self.buffer.get_mut(..payload.len())?);
         }
         if !ring.intact(found.place.position) {
             return None;
         }
         self.consumer.pass(&found);
         Some(found)
+    }
+
+    /// Hands out records for as long as [`Self::quick`] would find them without looking at the tip, at most `max`; returns how many.
+    #[inline(always)]
+    pub(crate) fn quick_burst(&mut self, max: usize, handle: &mut impl FnMut(Record<'_>)) -> usize {
+        if !self.plain {
+            return 0;
+        }
+        let ring = &self.attached.ring;
+        let mut next = self.consumer.next;
+        let seen = self.consumer.seen();
+        let mut count = 0;
+        while count < max && next.position < seen {
+            let Some((commit, size, payload)) = ring.plain(next) else { break };
+            let length = commit.length() as usize;
+            let bytes = if self.copies {
+                let Some(buffer) = self.buffer.get_mut(..payload.len()) else { break };
+                load_words(payload, buffer);
+                bytes_of(buffer, length)
+            } else {
+                pinned_bytes(payload, length)
+            };
+            if !ring.intact(next.position) {
+                break;
+            }
+            let record = Record { sequence: next.sequence, tag: commit.tag(), stamp: 0, payload: bytes };
+            next = Place { position: next.position + size, sequence: next.sequence + 1 };
+            handle(record);
+            count += 1;
+        }
+        self.consumer.next = next;
+        count
     }
 
     /// Takes the next wanted record: copied to the buffer, or left in the ring. Everything but a record leaves the place as it is.
@@ -279,8 +308,10 @@ impl Stream {
                         }
                         if self.copies {
                             let payload = found.payload(ring);
-                            if self.buffer.len() < payload.len() {
-                                self.buffer.resize(payload.len().next_power_of_two(), 0);
+                            // With its filling, for the quick path.
+                            let filled = payload.len() + 1;
+                            if self.buffer.len() < filled {
+                                self.buffer.resize(filled.next_power_of_two(), 0);
                             }
                             load_words(payload, &mut self.buffer);
                         }

@@ -10,15 +10,18 @@ pub(crate) use std::{
 };
 
 #[cfg(loom)]
-pub(crate) use loom::{
-    hint,
-    sync::atomic::{Ordering, fence},
-};
+pub(crate) use loom::sync::atomic::{Ordering, fence};
 // In the models a word may be one that nobody touches, and its stores may be the last of a writer that dies there.
 #[cfg(all(loom, test))]
 pub(crate) use crate::models::words::AtomicU64;
 #[cfg(all(loom, not(test)))]
 pub(crate) use loom::sync::atomic::AtomicU64;
+
+/// A pause means nothing to the models.
+#[cfg(loom)]
+pub(crate) mod hint {
+    pub(crate) fn spin_loop() {}
+}
 
 /// Words of this process alone (fork generation, descriptor registry): never shared, never modelled.
 pub(crate) mod local {

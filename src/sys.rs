@@ -341,10 +341,13 @@ mod real {
 #[cfg(loom)]
 pub(crate) use model::*;
 
-/// The kernel as the models see it: a futex made of a mutex and a condition variable, and a clock that stands still.
+/// The kernel as the models see it: a futex made of a mutex and condition variables, and a clock that stands still.
 #[cfg(loom)]
 mod model {
     use crate::sync::{AtomicU64, Ordering, fence};
+    use loom::sync::{Condvar, Mutex};
+    use std::collections::HashMap;
+    use std::sync::Arc;
 
     /// membarrier, modelled as the full fence that it is at least.
     pub(crate) fn heavy_fence() -> bool {
@@ -364,5 +367,26 @@ mod model {
         0
     }
 
-    pub(crate) fn futex_wake(_word: &AtomicU64, _count: i32) {}
+    loom::lazy_static! {
+        // The kernel's queues, by the address of their word. What is promised and no more: a wake finds whoever waited before
+        // it, and who comes later finds the word changed.
+        static ref QUEUES: Mutex<HashMap<usize, Arc<Condvar>>> = Mutex::new(HashMap::new());
+    }
+
+    /// Sleeps while `word` equals `seen`. There is no time-out, so a lost wake-up shows as a deadlock.
+    pub(crate) fn futex_wait(word: &AtomicU64, seen: u64) {
+        let mut queues = QUEUES.lock().expect("no panic under this lock");
+        if word.load(Ordering::Relaxed) == seen {
+            let queue =
+                queues.entry(std::ptr::from_ref(word) as usize).or_insert_with(|| Arc::new(Condvar::new())).clone();
+            drop(queue.wait(queues).expect("no panic under this lock"));
+        }
+    }
+
+    pub(crate) fn futex_wake(word: &AtomicU64, count: i32) {
+        let queues = QUEUES.lock().expect("no panic under this lock");
+        if let Some(queue) = queues.get(&(std::ptr::from_ref(word) as usize)) {
+            if count == 1 { queue.notify_one() } else { queue.notify_all() }
+        }
+    }
 }
