@@ -75,9 +75,7 @@ impl<'w> Claim<'w> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        // The bound of the hot path was set for the record after this one, which may not have come to be.
-        let head = self.writer.publisher.head.position;
-        self.writer.publisher.set_fast_end(head);
+        self.writer.publisher.open_fast_path();
     }
 }
 
@@ -106,12 +104,16 @@ pub struct Batch<'w> {
     first: Option<(u64, Commit)>,
     /// Payload bytes so far.
     payload: u64,
+    /// The hot path's bound from `next` on. That of the head is closed while the batch lives.
+    fast_end: u64,
 }
 
 impl<'w> Batch<'w> {
     pub(crate) fn new(writer: &'w mut Writer) -> Self {
         let next = writer.publisher.head;
-        Self { writer, next, first: None, payload: 0 }
+        let fast_end = writer.publisher.fast_end_from(next.position);
+        writer.publisher.close_fast_path();
+        Self { writer, next, first: None, payload: 0, fast_end }
     }
 
     /// Counts the records pushed.
@@ -149,9 +151,13 @@ impl<'w> Batch<'w> {
             let length = self.payload + payload.len() as u64;
             return Err(PublishError::TooLarge { length, max: geometry.max_record() });
         }
-        let reserved = match self.writer.publisher.reserve(from, payload.len()) {
+        let reserved = match self.writer.publisher.reserve_below(self.fast_end, from, payload.len()) {
             Some(reserved) => reserved,
-            None => self.writer.reserve_by_policy(from, payload.len())?,
+            None => {
+                let reserved = self.writer.reserve_by_policy(from, payload.len())?;
+                self.fast_end = self.writer.publisher.fast_end_from(reserved.end);
+                reserved
+            }
         };
         let Writer { publisher, attached, .. } = &mut *self.writer;
         publisher.prepare(&attached.ring, reserved, self.next.sequence);
@@ -184,7 +190,6 @@ impl<'w> Batch<'w> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        let head = self.writer.publisher.head.position;
-        self.writer.publisher.set_fast_end(head);
+        self.writer.publisher.open_fast_path();
     }
 }

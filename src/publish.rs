@@ -139,19 +139,27 @@ impl Publisher {
         let mut publisher =
             Self { head, fast_end: 0, limit, geometry, fences, bytes: 0, gate, starved: false, warned: Vec::new() };
         publisher.store_head(ring);
-        publisher.set_fast_end(head.position);
+        publisher.open_fast_path();
         Ok(publisher)
     }
 
-    /// Reserves room for a payload if nothing special is to be done; nothing is visible and nothing committed.
+    /// Reserves room at the head if nothing special is to be done; nothing is visible and nothing committed.
     #[inline(always)]
-    pub(crate) fn reserve(&self, from: u64, length: usize) -> Option<Reserved> {
-        // A length beyond any bound ends above every `fast_end`, and the slow path refuses it.
+    pub(crate) fn reserve(&self, length: usize) -> Option<Reserved> {
+        self.reserve_below(self.fast_end, self.head.position, length)
+    }
+
+    /// The same for a record that starts at `from`, with a bound from [`Self::fast_end_from`].
+    #[inline(always)]
+    pub(crate) fn reserve_below(&self, bound: u64, from: u64, length: usize) -> Option<Reserved> {
+        // A length beyond any bound ends above every bound, and the slow path refuses it.
         let end = from + self.geometry.record_size((length as u64).min(MAX_POSITION));
-        (end <= self.fast_end).then_some(Reserved { from, start: from, end, crossing: false })
+        (end <= bound).then_some(Reserved { from, start: from, end, crossing: false })
     }
 
     /// Reserves a record that starts at or above `from` (above head inside a batch).
+    ///
+    /// The hot path is closed until [`Self::open_fast_path`], so that a reservation which is forgotten costs a look and no more.
     #[cold]
     pub(crate) fn reserve_slow(
         &mut self,
@@ -174,15 +182,24 @@ impl Publisher {
         if end + ALIGN > self.limit {
             self.extend(ring, table, end + ALIGN)?;
         }
-        // For the record after this one.
-        self.set_fast_end(end);
+        self.fast_end = 0;
         Ok(Reserved { from, start, end, crossing: from / stripe != end / stripe })
     }
 
-    /// Sets the hot path's bound for records that start at `from` or later in its stripe.
-    pub(crate) fn set_fast_end(&mut self, from: u64) {
+    /// The hot path's bound for records that start at `from` or later in its stripe.
+    pub(crate) fn fast_end_from(&self, from: u64) -> u64 {
         let boundary = (from / self.geometry.stripe + 1) * self.geometry.stripe;
-        self.fast_end = (boundary - ALIGN).min(self.limit.saturating_sub(ALIGN));
+        (boundary - ALIGN).min(self.limit.saturating_sub(ALIGN))
+    }
+
+    /// Lets the hot path serve the records from head on.
+    pub(crate) fn open_fast_path(&mut self) {
+        self.fast_end = self.fast_end_from(self.head.position);
+    }
+
+    /// Sends the next records at the head through the slow path.
+    pub(crate) fn close_fast_path(&mut self) {
+        self.fast_end = 0;
     }
 
     /// Raises the limit to at least `needed`.

@@ -5,9 +5,10 @@ use crate::error::{Error, PublishError, Result};
 use crate::files::{self, Access, Attached, Paths, Role, WriterLocks};
 use crate::layout::{self, ring as at};
 use crate::options::Memory;
-use crate::publish::{Publisher, Refused, Reserved};
+use crate::publish::{Publisher, Refused, Reserved, Warned};
 use crate::registry::Registry;
 use crate::report::{Gap, Overrun, ReaderId, ReaderInfo, WriterEvent};
+use crate::ring::Place;
 use crate::sync::Ordering;
 use crate::sys::{self, LockFile};
 use crate::table::Table;
@@ -254,7 +255,7 @@ impl Writer {
     #[inline(always)]
     fn publish_by(&mut self, policy: Policy, tag: u32, payload: &[u8]) -> std::result::Result<u64, PublishError> {
         self.check_fork()?;
-        match self.publisher.reserve(self.publisher.head.position, payload.len()) {
+        match self.publisher.reserve(payload.len()) {
             Some(reserved) => Ok(self.publisher.write(&self.attached.ring, &self.table, reserved, tag, payload)),
             None => self.publish_slow(policy, tag, payload),
         }
@@ -263,7 +264,9 @@ impl Writer {
     #[cold]
     fn publish_slow(&mut self, policy: Policy, tag: u32, payload: &[u8]) -> std::result::Result<u64, PublishError> {
         let reserved = self.reserve_slow(policy, self.publisher.head.position, payload.len())?;
-        Ok(self.publisher.write(&self.attached.ring, &self.table, reserved, tag, payload))
+        let sequence = self.publisher.write(&self.attached.ring, &self.table, reserved, tag, payload);
+        self.publisher.open_fast_path();
+        Ok(sequence)
     }
 
     /// Publishes several slices as one record, under the standing policy; returns its sequence.
@@ -273,11 +276,13 @@ impl Writer {
     pub fn publish_vectored(&mut self, tag: u32, parts: &[&[u8]]) -> std::result::Result<u64, PublishError> {
         self.check_fork()?;
         let length = parts.iter().map(|part| part.len()).sum();
-        let reserved = match self.publisher.reserve(self.publisher.head.position, length) {
+        let reserved = match self.publisher.reserve(length) {
             Some(reserved) => reserved,
             None => self.reserve_slow(self.policy, self.publisher.head.position, length)?,
         };
-        Ok(self.publisher.write_parts(&self.attached.ring, &self.table, reserved, tag, parts))
+        let sequence = self.publisher.write_parts(&self.attached.ring, &self.table, reserved, tag, parts);
+        self.publisher.open_fast_path();
+        Ok(sequence)
     }
 
     /// Publishes a plain value under the standing policy; returns its sequence.
@@ -296,7 +301,7 @@ impl Writer {
     /// As [`publish`](Self::publish).
     pub fn claim(&mut self, tag: u32, length: usize) -> std::result::Result<Claim<'_>, PublishError> {
         self.check_fork()?;
-        let reserved = match self.publisher.reserve(self.publisher.head.position, length) {
+        let reserved = match self.publisher.reserve(length) {
             Some(reserved) => reserved,
             None => self.reserve_slow(self.policy, self.publisher.head.position, length)?,
         };
@@ -349,7 +354,7 @@ impl Writer {
         if result.is_ok() {
             self.in_episode = false;
         }
-        self.note_warnings()?;
+        self.note_warnings();
         result
     }
 
@@ -518,14 +523,17 @@ impl Writer {
         self.events.push_back(event);
     }
 
-    fn note_warnings(&mut self) -> Result<()> {
-        while let Some(warned) = self.publisher.warned.pop() {
+    fn note_warnings(&mut self) {
+        while let Some(Warned { slot, percent }) = self.publisher.warned.pop() {
             self.count(at::WARNINGS);
-            if let Some(reader) = self.registry().info(warned.slot, self.publisher.head)? {
-                self.note(WriterEvent::Warning { percent: warned.percent, reader });
+            // A probe that fails leaves the reader counted as alive; it is no reason to fail a publish.
+            let alive = self.registry().alive(slot).unwrap_or(true);
+            let Place { position, sequence } = self.publisher.head;
+            let geometry = &self.attached.facts.geometry;
+            if let Some(reader) = ReaderInfo::of(self.table.slot(slot), geometry, position, sequence, alive) {
+                self.note(WriterEvent::Warning { percent, reader });
             }
         }
-        Ok(())
     }
 
     fn count(&self, counter: usize) {

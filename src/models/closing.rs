@@ -1,0 +1,36 @@
+//! The end of the stream: told after the last record, with the sequence and the reason of that close.
+
+use super::rig::{Bus, Read, Reader, Writer, explore};
+use crate::layout::ring as at;
+use loom::thread;
+
+#[test]
+fn the_end_comes_after_the_last_record() {
+    explore("the end comes after the last record", 3, || {
+        let bus = Bus::with(256, 128, 1, true);
+        let mut writer = Writer::take_over(&bus, false);
+        writer.publish().unwrap();
+        let mut reader = Reader::new(&bus, bus.place(1));
+        let close = thread::spawn(move || {
+            writer.publish().unwrap();
+            writer.bus.ring.close(writer.publisher.head, 1, 7, "");
+        });
+        let mut read = 1;
+        for _ in 0..3 {
+            match reader.read() {
+                Read::Record(sequence, _) => {
+                    assert_eq!(sequence, read);
+                    read += 1;
+                }
+                Read::Closed => {
+                    assert_eq!(read, 2, "closed before the last record");
+                    assert_eq!(bus.ring.get(at::CLOSED_SEQUENCE), 2);
+                    assert_eq!(bus.ring.get(at::REASON), 7);
+                    break;
+                }
+                other => assert_eq!(other, Read::Empty),
+            }
+        }
+        close.join().unwrap();
+    });
+}

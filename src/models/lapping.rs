@@ -1,0 +1,86 @@
+//! The writer laps an observer, whom it does not wait for: what the observer takes is whole, and it learns when it was lapped.
+
+use super::rig::{Bus, Read, Reader, Writer, explore};
+use crate::ring::Seek;
+use loom::thread;
+use std::sync::Arc;
+
+/// Four records a lap, a new limit with every second one; 0 to 4 are published, 2 is the oldest that is intact.
+///
+/// The next publish raises the limit and puts its zero ahead over the commit word of 2; the one after overwrites it.
+fn about_to_lap() -> (Arc<Bus>, Writer) {
+    let (bus, writer) = Bus::published(128, 64, 1, 5);
+    assert_eq!((bus.limit(), writer.publisher.head.position), (192, 160));
+    (bus, writer)
+}
+
+fn two_more(mut writer: Writer) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        writer.publish().unwrap();
+        writer.publish().unwrap();
+    })
+}
+
+#[test]
+fn what_an_observer_takes_is_whole() {
+    explore("what an observer takes is whole", 3, || {
+        let (bus, writer) = about_to_lap();
+        let publish = two_more(writer);
+        let mut observer = Reader::new(&bus, bus.place(2));
+        // Never empty: 2 was published long ago, so a zero in its place is the next lap's.
+        match observer.read_carefully() {
+            Read::Record(sequence, _) => assert_eq!(sequence, 2),
+            other => assert_eq!(other, Read::Lapped),
+        }
+        publish.join().unwrap();
+        assert_eq!(Reader::new(&bus, bus.place(2)).read(), Read::Lapped);
+    });
+}
+
+#[test]
+fn the_short_cut_is_as_careful() {
+    explore("the short cut is as careful", 3, || {
+        let (bus, writer) = about_to_lap();
+        let publish = two_more(writer);
+        let mut observer = Reader::new(&bus, bus.place(2));
+        if let Some(read) = observer.read_quickly() {
+            assert_eq!(read, Read::Record(2, 0));
+        }
+        publish.join().unwrap();
+    });
+}
+
+/// Lapped, it moves up, and goes on from a true place.
+#[test]
+fn a_lapped_observer_moves_up() {
+    explore("a lapped observer moves up", 2, || {
+        let (bus, writer) = about_to_lap();
+        let publish = two_more(writer);
+        let mut observer = Reader::new(&bus, bus.place(2));
+        if observer.read_carefully() == Read::Lapped {
+            let place = bus.ring.seek(Seek::Clear);
+            assert_eq!(place, bus.place(place.sequence));
+            assert!(place.sequence > 2, "it was told of a gap that is none");
+            observer.consumer.go_to(place);
+            match observer.read_carefully() {
+                Read::Record(sequence, _) => assert_eq!(sequence, place.sequence),
+                Read::Empty => assert!(place.sequence >= 5),
+                _ => {}
+            }
+        }
+        publish.join().unwrap();
+    });
+}
+
+/// The index is overwritten while it is searched.
+#[test]
+fn a_seek_ends_at_a_true_place() {
+    explore("a seek ends at a true place", 2, || {
+        let (bus, writer) = about_to_lap();
+        let publish = two_more(writer);
+        let place = bus.ring.seek(Seek::Sequence(3));
+        assert_eq!(place, bus.place(place.sequence));
+        assert!((3..=7).contains(&place.sequence));
+        publish.join().unwrap();
+    });
+}

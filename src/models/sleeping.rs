@@ -1,0 +1,63 @@
+//! Sleep and wake: a parked reader wakes for every publish. The futex here has no time-out, so a lost wake-up is a deadlock.
+
+use super::rig::{Bus, Read, Reader, Writer, explore};
+use crate::sys;
+use crate::wake;
+use loom::thread;
+use std::sync::Arc;
+
+/// Reads up to `end`, parking as `Stream::park` does.
+fn read_parking(bus: &Arc<Bus>, start: u64, end: u64) {
+    let mut reader = Reader::new(bus, bus.place(start));
+    let mut next = start;
+    let mut can_fence = true;
+    while next < end {
+        let mut read = reader.read_carefully();
+        if read == Read::Empty {
+            let seen = wake::prepare(&bus.table, &mut can_fence);
+            read = reader.read_carefully();
+            if read == Read::Empty {
+                sys::futex_wait(bus.table.wake_word(), seen);
+                continue;
+            }
+        }
+        assert_eq!(read, Read::Record(next, 0));
+        next += 1;
+    }
+}
+
+fn scene(fences: bool, sleepers: usize) {
+    let bus = Bus::new(256, 128, 1);
+    let mut writer = Writer::take_over(&bus, fences);
+    writer.make_room();
+    let sleep: Vec<_> = (1..sleepers)
+        .map(|_| {
+            let bus = bus.clone();
+            thread::spawn(move || read_parking(&bus, 0, 2))
+        })
+        .collect();
+    let publish = thread::spawn(move || {
+        writer.publish().unwrap();
+        writer.publish().unwrap();
+    });
+    read_parking(&bus, 0, 2);
+    publish.join().unwrap();
+    sleep.into_iter().for_each(|sleeper| sleeper.join().unwrap());
+}
+
+/// Two publishes: a lost wake-up takes a first one that clears the flag.
+#[test]
+fn a_sleeper_wakes_for_every_publish() {
+    explore("a sleeper wakes for every publish", 4, || scene(false, 1));
+}
+
+/// A writer that membarrier does not reach fences by itself.
+#[test]
+fn a_writer_that_fences_wakes_too() {
+    explore("a writer that fences wakes too", 4, || scene(true, 1));
+}
+
+#[test]
+fn two_sleepers_wake_for_every_publish() {
+    explore("two sleepers wake for every publish", 2, || scene(false, 2));
+}
