@@ -39,6 +39,8 @@ mod consume;
 #[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
+mod event;
+#[cfg(not(loom))]
 mod files;
 mod join;
 mod map;

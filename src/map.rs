@@ -11,7 +11,7 @@ use std::ops::Deref;
 pub(crate) const HEADER_WORDS: usize = HEADER as usize / 8;
 
 #[cfg(not(loom))]
-pub(crate) use real::Map;
+pub(crate) use real::{Held, Map};
 
 #[cfg(not(loom))]
 mod real {
@@ -21,6 +21,7 @@ mod real {
     use std::fs::File;
     use std::ops::Range;
     use std::path::Path;
+    use std::sync::Arc;
 
     /// A whole file, mapped shared.
     pub(crate) struct Map {
@@ -50,6 +51,12 @@ mod real {
             let lap = &words[lap.start as usize / 8..lap.end as usize / 8];
             assert!(lap.len().is_power_of_two(), "a lap is a power of two");
             Ok(Self { words, header, lap, mask: lap.len() - 1, raw })
+        }
+
+        /// Holds on to `N` words from `at` on, so that they can be used without looking them up again.
+        pub(crate) fn hold<const N: usize>(self: &Arc<Self>, at: usize) -> Held<N> {
+            let words = self.words[at..].first_chunk().expect("the words are in the map");
+            Held { words, _map: Arc::clone(self) }
         }
 
         /// The file's header.
@@ -88,6 +95,20 @@ mod real {
         type Target = [AtomicU64];
         #[inline(always)]
         fn deref(&self) -> &[AtomicU64] {
+            self.words
+        }
+    }
+
+    /// Some words of a map, and the map, which lives as long.
+    pub(crate) struct Held<const N: usize> {
+        words: &'static [AtomicU64; N],
+        _map: Arc<Map>,
+    }
+
+    impl<const N: usize> Deref for Held<N> {
+        type Target = [AtomicU64; N];
+        #[inline(always)]
+        fn deref(&self) -> &[AtomicU64; N] {
             self.words
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::consume::Step;
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::files::{self, Attached, Role};
 use crate::join::join;
 use crate::layout::{self, ring as at};
@@ -12,8 +13,9 @@ use crate::ring::{Place, Ring, Seek};
 use crate::stream::{Filter, Next, Poll, Record, Start, Stream, Wait};
 use crate::sync::Ordering;
 use crate::sys::{self, LockFile};
-use crate::table::{Control, Phase, Slot, Table, name_lock_byte};
+use crate::table::{Control, OwnSlot, Phase, Slot, Table, name_lock_byte};
 use crate::wake;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -143,7 +145,7 @@ impl ReaderOptions {
         let Seated { slot, control, place, told, gap } = seated;
         let stream = Stream::new(attached, place, told, self.filter, self.class != Class::Pinned);
         let seat = Seat {
-            slot,
+            slot: table.own(slot),
             control,
             locks,
             class: self.class,
@@ -155,7 +157,7 @@ impl ReaderOptions {
             jump_pending: false,
             evicted: false,
         };
-        Ok(Reader { stream, table, seat, wait: self.wait })
+        Ok(Reader { stream, table, seat, wait: self.wait, event: None })
     }
 
     fn validate(&self) -> Result<()> {
@@ -314,7 +316,7 @@ impl Attached {
 
 /// A registered reader's place in the table, and what it owes it.
 struct Seat {
-    slot: u32,
+    slot: OwnSlot,
     /// The control word while all is well.
     control: Control,
     locks: LockFile,
@@ -349,7 +351,7 @@ impl Seat {
         }
         self.dirty = false;
         let next = stream.consumer.next;
-        table.slot(self.slot).move_cursor(next.position, next.sequence);
+        self.slot.get().move_cursor(next.position, next.sequence);
         let waiting = stream.ring().word(at::WAITING).load(Ordering::Relaxed);
         if waiting != 0 && next.position >= waiting {
             wake::wake_writer(table);
@@ -360,18 +362,18 @@ impl Seat {
     #[inline(always)]
     fn begin(&mut self, stream: &Stream, table: &Table) -> Option<Gap> {
         self.commit(stream, table);
-        if self.gap == Owed::Nothing { None } else { self.settle_gap(table) }
+        if self.gap == Owed::Nothing { None } else { self.settle_gap() }
     }
 
     #[cold]
-    fn settle_gap(&mut self, table: &Table) -> Option<Gap> {
+    fn settle_gap(&mut self) -> Option<Gap> {
         match std::mem::replace(&mut self.gap, Owed::Nothing) {
             Owed::Gap(gap) => {
                 self.gap = Owed::Receipt;
                 Some(gap)
             }
             Owed::Receipt => {
-                table.slot(self.slot).gap_told();
+                self.slot.get().gap_told();
                 None
             }
             Owed::Nothing => None,
@@ -402,7 +404,7 @@ impl Seat {
 
     /// Everything but a record.
     fn poll_other(&mut self, stream: &mut Stream, table: &Table, step: &Step) -> Result<Poll> {
-        let slot = table.slot(self.slot);
+        let slot = self.slot.get();
         if slot.control() != self.control {
             self.evicted = true;
             let oldest = stream.ring().seek(Seek::Oldest).sequence;
@@ -431,7 +433,7 @@ impl Seat {
             self.commit(stream, table);
         }
         let gap = stream.move_up();
-        table.slot(self.slot).prepare_jump(gap.first, gap.end);
+        self.slot.get().prepare_jump(gap.first, gap.end);
         self.dirty = self.auto_commit;
         self.jump_pending = !self.auto_commit;
         self.commit(stream, table);
@@ -466,6 +468,7 @@ pub struct Reader {
     table: Table,
     seat: Seat,
     wait: Wait,
+    event: Option<Event>,
 }
 
 impl Reader {
@@ -503,14 +506,55 @@ impl Reader {
 
     #[inline(never)]
     fn try_next_slow(&mut self) -> Result<Next<'_>> {
-        let poll = self.seat.poll_slow(&mut self.stream, &self.table)?;
+        let poll = match self.seat.poll_slow(&mut self.stream, &self.table)? {
+            Poll::Empty => self.arm()?,
+            other => other,
+        };
         Ok(self.hand_out(poll))
+    }
+
+    /// Returns a descriptor that is readable while it is worth calling [`try_next`](Self::try_next) or [`drain`](Self::drain).
+    ///
+    /// Wait for it to be readable (`poll`, `epoll`, level or edge triggered), then read until [`Next::Empty`], which makes it
+    /// unreadable again; never read from it yourself. It may be readable for nothing. Asking for it starts one thread per
+    /// process and makes each `Empty` a few system calls; it costs the writer what a parked reader costs.
+    ///
+    /// # Errors
+    /// [`Error::Io`] without a descriptor or thread to be had, [`Error::Forked`].
+    pub fn event_fd(&mut self) -> Result<BorrowedFd<'_>> {
+        self.stream.check_fork()?;
+        let event = match self.event.take() {
+            Some(event) => event,
+            None => {
+                let attached = &self.stream.attached;
+                Event::new(self.table.clone(), &attached.ring_file, attached.paths.ring.clone())?
+            }
+        };
+        Ok(self.event.insert(event).descriptor())
+    }
+
+    /// Found nothing: sees to it that the descriptor, if there is one, becomes readable when there is something.
+    fn arm(&mut self) -> Result<Poll> {
+        let Self { stream, table, seat, event, .. } = self;
+        let Some(event) = event else { return Ok(Poll::Empty) };
+        event.clear()?;
+        let (seen, blind) = stream.announce(table);
+        let found = match seat.poll_slow(stream, table)? {
+            Poll::Empty => stream.look_around()?.unwrap_or(Poll::Empty),
+            other => other,
+        };
+        if let Poll::Empty = found {
+            event.arm(seen, blind);
+        } else {
+            event.signal()?;
+        }
+        Ok(found)
     }
 
     fn hand_out(&mut self, poll: Poll) -> Next<'_> {
         let next = self.stream.present(poll);
         if let Next::Closed(closed) = &next {
-            self.table.slot(self.seat.slot).set_told_epoch(closed.epoch);
+            self.seat.slot.get().set_told_epoch(closed.epoch);
         }
         next
     }
@@ -538,18 +582,18 @@ impl Reader {
         if let Some(gap) = self.seat.begin(&self.stream, &self.table) {
             return Ok(Next::Gap(gap));
         }
-        let Self { stream, table, seat, wait } = self;
+        let Self { stream, table, seat, wait, .. } = self;
         let waits = stream.waits;
         let poll = stream.wait(*wait, deadline, Some(table), |stream| seat.poll(stream, table))?;
         if stream.waits != waits {
-            table.slot(seat.slot).count_waits(stream.waits - waits);
+            seat.slot.get().count_waits(stream.waits - waits);
         }
         Ok(self.hand_out(poll))
     }
 
     /// Hands up to `max` records that are there to `handle`, then commits once; returns how many, and why it stopped.
     ///
-    /// Stops with [`Next::Empty`] when it has caught up, and with [`Next::Record`] never.
+    /// Stops with [`Next::Empty`] when it has caught up or handed out `max`, and with [`Next::Record`] never.
     ///
     /// # Errors
     /// As [`try_next`](Self::try_next). Records handed out before stay handled.
@@ -564,7 +608,11 @@ impl Reader {
             if count == max {
                 break Ok(Poll::Empty);
             }
-            match self.seat.poll(&mut self.stream, &self.table) {
+            let poll = match self.seat.poll(&mut self.stream, &self.table) {
+                Ok(Poll::Empty) => self.arm(),
+                other => other,
+            };
+            match poll {
                 Ok(Poll::Record(found)) => {
                     handle(self.stream.record(&found));
                     count += 1;
@@ -602,7 +650,7 @@ impl Reader {
             Start::Resume => stream.attached.not_too_old(stream.ring().seek(Seek::Sequence(next))),
             start => stream.attached.start(start)?.1,
         };
-        let slot = table.slot(seat.slot);
+        let slot = seat.slot.get();
         for _ in 0..REJOIN_TRIES {
             if place.sequence < next {
                 slot.reset_books(place.sequence);
@@ -683,7 +731,7 @@ impl Reader {
     }
 
     fn slot(&self) -> Slot<'_> {
-        self.table.slot(self.seat.slot)
+        self.seat.slot.get()
     }
 }
 
@@ -695,7 +743,7 @@ impl Drop for Reader {
         if self.seat.auto_commit && !std::thread::panicking() && !self.seat.evicted {
             self.seat.commit(&self.stream, &self.table);
         }
-        let slot = self.table.slot(self.seat.slot);
+        let slot = self.seat.slot.get();
         slot.set_detached_at(sys::boot_clock());
         loop {
             let control = slot.control();

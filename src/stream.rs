@@ -354,7 +354,7 @@ impl Stream {
     }
 
     /// Looks after writer and files: what a waiting reader does every 100 ms.
-    fn look_around(&mut self) -> Result<Option<Poll>> {
+    pub(crate) fn look_around(&mut self) -> Result<Option<Poll>> {
         let (epoch, closed) = (self.ring().get(at::EPOCH), self.ring().get(at::CLOSED_EPOCH));
         let ended = epoch != 0 && closed == epoch;
         if self.attached.writer_alive()? {
@@ -429,6 +429,12 @@ impl Stream {
         }
     }
 
+    /// Announces a sleeper: the wake word to wait on, and whether nobody can promise that it will change in time.
+    pub(crate) fn announce(&mut self, table: &Table) -> (u64, bool) {
+        let seen = wake::prepare(table, &mut self.can_fence);
+        (seen, !self.can_fence && self.ring().get(at::FENCES) == 0)
+    }
+
     /// Sleeps until woken; see [`crate::wake`] for the order of things.
     fn park<P>(&mut self, longest: Duration, table: Option<&Table>, poll: &mut P) -> Result<Poll>
     where
@@ -438,13 +444,12 @@ impl Stream {
             std::thread::sleep(longest.min(BLIND));
             return Ok(Poll::Empty);
         };
-        let seen = wake::prepare(table, &mut self.can_fence);
+        let (seen, blind) = self.announce(table);
         let found = poll(self)?;
         if !matches!(found, Poll::Empty) {
             return Ok(found);
         }
         self.waits += 1;
-        let blind = !self.can_fence && self.ring().get(at::FENCES) == 0;
         let longest = if blind { longest.min(BLIND) } else { longest };
         sys::futex_wait(table.wake_word(), seen, longest);
         Ok(Poll::Empty)

@@ -162,7 +162,7 @@ mod real {
     }
 
     /// Keeps `fork` waiting while a descriptor is opened or closed.
-    struct ForkGate;
+    pub(crate) struct ForkGate;
 
     impl ForkGate {
         fn close() -> Self {
@@ -175,6 +175,12 @@ mod real {
         fn drop(&mut self) {
             GATE.store(false, Order::Release);
         }
+    }
+
+    /// Keeps `fork` waiting until the guard is dropped.
+    pub(crate) fn hold_forks() -> ForkGate {
+        install_fork_handlers();
+        ForkGate::close()
     }
 
     fn lock_gate() {
@@ -259,6 +265,78 @@ mod real {
     pub(crate) fn futex_wake(word: &AtomicU64, count: i32) {
         // SAFETY: FUTEX_WAKE only uses the address, which is mapped for the borrow's life.
         unsafe { libc::syscall(libc::SYS_futex, futex_of(word), libc::FUTEX_WAKE, count) };
+    }
+
+    /// Most words that the kernel waits on at once.
+    const MAX_WAIT_ANY: usize = 128;
+
+    /// Sleeps while the low half of each word equals what was seen, for at most `timeout`. False if it was the time-out that ended it.
+    ///
+    /// What the kernel cannot wait on (before Linux 5.16, or beyond 128 words) is looked at every millisecond instead.
+    pub(crate) fn futex_wait_any(words: &[(&AtomicU64, u64)], timeout: Option<Duration>) -> bool {
+        #[repr(C)]
+        struct Waiter {
+            value: u64,
+            address: u64,
+            flags: u32,
+            reserved: u32,
+        }
+        const FUTEX2_SIZE_U32: u32 = 2;
+        let moved = || words.iter().any(|(word, seen)| word.load(Ordering::Acquire) as u32 != *seen as u32);
+        let deadline = timeout.map(|timeout| clock(libc::CLOCK_MONOTONIC).saturating_add(timeout.as_nanos() as u64));
+        let waiters: Vec<Waiter> = words
+            .iter()
+            .take(MAX_WAIT_ANY)
+            .map(|(word, seen)| Waiter {
+                value: u64::from(*seen as u32),
+                address: futex_of(word) as u64,
+                flags: FUTEX2_SIZE_U32,
+                reserved: 0,
+            })
+            .collect();
+        let mut supported = words.len() <= MAX_WAIT_ANY;
+        loop {
+            if moved() {
+                return true;
+            }
+            let now = clock(libc::CLOCK_MONOTONIC);
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                return false;
+            }
+            let slice = if supported { u64::MAX } else { now + 1_000_000 };
+            let until = deadline.unwrap_or(u64::MAX).min(slice);
+            let until = libc::timespec {
+                tv_sec: (until / 1_000_000_000).min(1 << 40) as libc::time_t,
+                tv_nsec: (until % 1_000_000_000) as libc::c_long,
+            };
+            // SAFETY: reads `waiters.len()` waiters and the time-out; each address is that of a mapped word for the borrow's life.
+            let result = unsafe {
+                libc::syscall(
+                    libc::SYS_futex_waitv,
+                    waiters.as_ptr(),
+                    waiters.len(),
+                    0,
+                    &raw const until,
+                    libc::CLOCK_MONOTONIC,
+                )
+            };
+            if result == -1 && Errno::last() == Errno::ENOSYS {
+                supported = false;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    /// A new event descriptor: non-blocking, closed on exec.
+    pub(crate) fn event_descriptor() -> std::io::Result<File> {
+        use std::os::fd::FromRawFd;
+        // SAFETY: touches no memory; a descriptor that is returned is open and nobody else's.
+        unsafe {
+            match libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) {
+                -1 => Err(std::io::Error::last_os_error()),
+                descriptor => Ok(File::from_raw_fd(descriptor)),
+            }
+        }
     }
 
     const MEMBARRIER_GLOBAL_EXPEDITED: libc::c_int = 1 << 1;

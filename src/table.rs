@@ -1,9 +1,12 @@
 //! The table: reader slots as words, their states and transitions. Nobody trusts what it holds.
 
 use crate::layout::{self, LINE_WORDS, slot as at, table as header};
+#[cfg(not(loom))]
+use crate::map::Held;
 use crate::map::{Map, bytes_of, load_words, store_bytes};
 use crate::report::Class;
 use crate::sync::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 const SLOT_WORDS: usize = layout::SLOT as usize / 8;
 const _: () = assert!(SLOT_WORDS == 4 * LINE_WORDS);
@@ -64,23 +67,48 @@ impl Control {
 }
 
 /// The table's words.
+#[derive(Clone)]
 pub(crate) struct Table {
-    map: Map,
+    map: Arc<Map>,
     slots: u64,
+}
+
+/// A slot that its owner keeps at hand.
+#[cfg(not(loom))]
+pub(crate) struct OwnSlot {
+    words: Held<SLOT_WORDS>,
+    index: u32,
+}
+
+#[cfg(not(loom))]
+impl OwnSlot {
+    #[inline(always)]
+    pub(crate) fn get(&self) -> Slot<'_> {
+        Slot { words: &self.words, index: self.index }
+    }
 }
 
 impl Table {
     pub(crate) fn new(map: Map, slots: u64) -> Self {
-        Self { map, slots }
+        Self { map: Arc::new(map), slots }
     }
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
         (0..self.slots).map(|index| self.slot(index as u32))
     }
 
-    #[inline(always)]
+    /// Keeps a slot at hand.
+    #[cfg(not(loom))]
+    pub(crate) fn own(&self, index: u32) -> OwnSlot {
+        OwnSlot { words: self.map.hold(Self::word_of(index)), index }
+    }
+
+    fn word_of(index: u32) -> usize {
+        layout::HEADER as usize / 8 + index as usize * SLOT_WORDS
+    }
+
     pub(crate) fn slot(&self, index: u32) -> Slot<'_> {
-        let at = layout::HEADER as usize / 8 + index as usize * SLOT_WORDS;
+        let at = Self::word_of(index);
         let words = self.map[at..].first_chunk().expect("the map holds every slot of its geometry");
         Slot { words, index }
     }

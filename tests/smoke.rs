@@ -139,3 +139,30 @@ fn claims_batches_filters_and_the_rest() {
     assert!(matches!(writer.publish(&big), Err(PublishError::TooLarge { .. })));
     writer.publish(&big[1..]).unwrap();
 }
+
+#[test]
+fn a_descriptor_tells_when_to_look() {
+    use std::os::fd::AsRawFd;
+    let place = Place::new("event");
+    let mut writer = Options::new().create(&place.0).unwrap();
+    let mut reader = Reader::open(&place.0).unwrap();
+    let descriptor = reader.event_fd().unwrap().as_raw_fd();
+    let readable = |timeout| {
+        let mut poll = libc::pollfd { fd: descriptor, events: libc::POLLIN, revents: 0 };
+        unsafe { libc::poll(&mut poll, 1, timeout) == 1 }
+    };
+    assert!(readable(0), "readable at first");
+    for round in 0..200u64 {
+        assert!(matches!(reader.try_next().unwrap(), Next::Empty));
+        assert!(!readable(0), "nothing there in round {round}");
+        if round % 2 == 0 {
+            writer.publish(&round.to_ne_bytes()).unwrap();
+            assert!(readable(10_000), "a record there in round {round}");
+            assert!(matches!(reader.try_next().unwrap(), Next::Record(_)));
+        }
+    }
+    assert!(matches!(reader.try_next().unwrap(), Next::Empty));
+    writer.close().unwrap();
+    assert!(readable(10_000));
+    assert!(matches!(reader.try_next().unwrap(), Next::Closed(_)));
+}

@@ -1,6 +1,7 @@
 //! The writer laps an observer, whom it does not wait for: what the observer takes is whole, and it learns when it was lapped.
 
 use super::rig::{Bus, Read, Reader, Writer, explore};
+use crate::layout::Commit;
 use crate::ring::Seek;
 use loom::thread;
 use std::sync::Arc;
@@ -83,4 +84,30 @@ fn a_seek_ends_at_a_true_place() {
         assert!((3..=7).contains(&place.sequence));
         publish.join().unwrap();
     });
+}
+
+/// The next lap's payload comes to lie where a header was, and looks like one: with the old sequence it makes a record, or padding.
+fn no_payload_is_taken_for_a_header(commit: Commit) {
+    let (bus, mut writer) = Bus::published(128, 64, 1, 5);
+    // An empty record shifts all that follow by half a record: the payload of 6 overwrites the header of 2.
+    writer.publish_words(0).unwrap();
+    let publish = thread::spawn(move || {
+        writer.publish_this(&[commit.0, 9]).unwrap();
+    });
+    let mut observer = Reader::new(&bus, bus.place(2));
+    match observer.read() {
+        Read::Record(sequence, _) => assert_eq!(sequence, 2),
+        other => assert_eq!(other, Read::Lapped),
+    }
+    publish.join().unwrap();
+}
+
+#[test]
+fn no_payload_is_taken_for_a_record() {
+    explore("no payload is taken for a record", 3, || no_payload_is_taken_for_a_header(Commit::record(2, 0)));
+}
+
+#[test]
+fn no_payload_is_taken_for_padding() {
+    explore("no payload is taken for padding", 3, || no_payload_is_taken_for_a_header(Commit::padding()));
 }

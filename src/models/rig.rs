@@ -2,14 +2,16 @@
 
 use super::words::AtomicU64;
 use crate::consume::{Consumer, Found, Step};
-use crate::layout::{self, ALIGN, Geometry, ring as at, slot, table};
-use crate::map::{Map, load_words};
+use crate::layout::{self, ALIGN, Commit, Geometry, ring as at, slot, table};
+use crate::map::{Map, bytes_of, load_words, store_bytes};
 use crate::publish::{Publisher, Refused};
 use crate::report::Class;
 use crate::ring::{Place, Ring};
+use crate::sync::Ordering;
 use crate::table::{Control, Phase, Table};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64 as Counter, Ordering as Order};
+use std::sync::atomic::{AtomicBool, AtomicU64 as Counter, Ordering as Order};
+use std::time::Instant;
 
 /// Records of the models are 32 bytes in the ring: header and two words.
 pub(super) const RECORD: u64 = 32;
@@ -139,24 +141,55 @@ impl Writer {
         self.publish_words(2)
     }
 
-    /// As `Writer::publish` does: the hot path if it will do, else the slow one.
+    /// Publishes the next record with so many words of payload.
     pub(super) fn publish_words(&mut self, count: usize) -> Result<u64, Refused> {
-        let Self { bus, publisher, mark } = self;
+        self.publish_this(&payload(self.publisher.head.sequence, self.mark)[..count])
+    }
+
+    /// As `Writer::publish` does: the hot path if it will do, else the slow one.
+    pub(super) fn publish_this(&mut self, words: &[u64]) -> Result<u64, Refused> {
+        let Self { bus, publisher, .. } = self;
         let Place { position, sequence } = publisher.head;
-        let words = payload(sequence, *mark);
-        let bytes = &crate::map::bytes_of(&words, PAYLOAD)[..count * 8];
-        let reserved = match publisher.reserve(position, bytes.len()) {
-            Some(reserved) => reserved,
+        let bytes = bytes_of(words, words.len() * 8);
+        let slow = match publisher.reserve(bytes.len()) {
+            Some(reserved) => return Ok(publisher.write(&bus.ring, &bus.table, reserved, sequence as u32, bytes)),
             None => publisher.reserve_slow(&bus.ring, &bus.table, position, bytes.len() as u64)?,
         };
-        Ok(publisher.write(&bus.ring, &bus.table, reserved, sequence as u32, bytes))
+        let sequence = publisher.write(&bus.ring, &bus.table, slow, sequence as u32, bytes);
+        publisher.open_fast_path();
+        Ok(sequence)
+    }
+
+    /// Publishes a batch of two records, as `Batch` does.
+    pub(super) fn publish_batch(&mut self) {
+        let Self { bus, publisher, mark } = self;
+        let (ring, mut next, mut first) = (&bus.ring, publisher.head, None);
+        for _ in 0..2 {
+            let words = payload(next.sequence, *mark);
+            let bytes = bytes_of(&words, PAYLOAD);
+            let bound = publisher.fast_end_from(next.position);
+            let reserved = match publisher.reserve_below(bound, next.position, PAYLOAD) {
+                Some(reserved) => reserved,
+                None => publisher.reserve_slow(ring, &bus.table, next.position, PAYLOAD as u64).expect("nobody gates"),
+            };
+            publisher.prepare(ring, reserved, next.sequence);
+            store_bytes(publisher.payload(ring, reserved, PAYLOAD), bytes);
+            let commit = Commit::record(next.sequence as u32, PAYLOAD as u64);
+            let visible = publisher.seal(ring, reserved, next.sequence, commit, first.is_some());
+            first = first.or(Some((reserved.from, visible)));
+            next = Place { position: reserved.end, sequence: next.sequence + 1 };
+        }
+        let (position, commit) = first.expect("two records");
+        ring.commit_word(position).store(commit.0, Ordering::Release);
+        publisher.advance(ring, &bus.table, next);
+        publisher.open_fast_path();
     }
 
     /// Makes room for the next record and leaves it at that, as an abandoned claim does: its publish will find the limit raised.
     pub(super) fn make_room(&mut self) {
         let from = self.publisher.head.position;
         self.publisher.reserve_slow(&self.bus.ring, &self.bus.table, from, PAYLOAD as u64).expect("nobody gates yet");
-        self.publisher.set_fast_end(from);
+        self.publisher.open_fast_path();
     }
 }
 
@@ -250,18 +283,43 @@ impl Reader {
 
 /// Runs a scene through loom with at most so many preemptions, unless the environment says otherwise, and prints how many executions.
 pub(super) fn explore(name: &str, preemptions: usize, scene: impl Fn() + Send + Sync + 'static) {
+    let since = Instant::now();
+    let executions = executions_of(preemptions, scene);
+    println!("{name}: {executions} executions, {:.1} s", since.elapsed().as_secs_f64());
+}
+
+/// The same for a scene with a writer that dies before its store 0, 1, 2 and so on, until it lives to the end.
+///
+/// The scene gets the number of stores, and says whether the writer died.
+pub(super) fn explore_deaths<S>(name: &str, preemptions: usize, scene: S)
+where
+    S: Fn(u32) -> bool + Copy + Send + Sync + 'static,
+{
+    let since = Instant::now();
+    let mut executions = 0;
+    for stores in 0.. {
+        let died = Arc::new(AtomicBool::new(false));
+        let tell = died.clone();
+        executions += executions_of(preemptions, move || tell.store(scene(stores), Order::Relaxed));
+        if !died.load(Order::Relaxed) {
+            assert!(stores > 8, "only {stores} stores: it died of something else");
+            println!("{name}: {stores} deaths, {executions} executions, {:.1} s", since.elapsed().as_secs_f64());
+            return;
+        }
+    }
+}
+
+fn executions_of(preemptions: usize, scene: impl Fn() + Send + Sync + 'static) -> u64 {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
     builder.max_branches = 20_000;
     let executions = Arc::new(Counter::new(0));
     let counter = executions.clone();
-    let since = std::time::Instant::now();
     builder.check(move || {
         counter.fetch_add(1, Order::Relaxed);
         scene();
     });
-    let executions = executions.load(Order::Relaxed);
-    println!("{name}: {executions} executions, {:.1} s", since.elapsed().as_secs_f64());
+    executions.load(Order::Relaxed)
 }
 
 const _: () = assert!(RECORD.is_multiple_of(ALIGN) && RECORD == layout::RECORD_HEADER + PAYLOAD as u64);
