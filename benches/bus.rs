@@ -91,7 +91,7 @@ fn ways_to_publish(c: &mut Criterion) {
         b.iter(|| {
             let mut claim = writer.claim(0, 64).expect("room");
             claim.as_mut_slice().copy_from_slice(black_box(&bytes));
-            claim.commit();
+            claim.commit().expect("no fork");
             read(1);
         });
     });
@@ -114,7 +114,7 @@ fn ways_to_publish(c: &mut Criterion) {
             for _ in 0..32 {
                 batch.push(black_box(&bytes)).expect("room");
             }
-            batch.commit();
+            batch.commit().expect("no fork");
             read(32);
         });
     });

@@ -49,7 +49,10 @@ impl<'w> Claim<'w> {
     }
 
     /// Makes the whole claim visible; returns its sequence.
-    pub fn commit(self) -> u64 {
+    ///
+    /// # Errors
+    /// [`PublishError::Forked`]; nothing becomes visible.
+    pub fn commit(self) -> Result<u64, PublishError> {
         let length = self.length;
         self.finish(length)
     }
@@ -57,19 +60,20 @@ impl<'w> Claim<'w> {
     /// Makes the first `length` bytes visible and gives the rest back; returns the sequence.
     ///
     /// # Errors
-    /// [`PublishError::TooLarge`] if that is more than was claimed; nothing becomes visible.
+    /// [`PublishError::TooLarge`] if that is more than was claimed, [`PublishError::Forked`]; nothing becomes visible.
     pub fn commit_len(self, length: usize) -> Result<u64, PublishError> {
         if length > self.length {
             return Err(PublishError::TooLarge { length: length as u64, max: self.length as u64 });
         }
-        Ok(self.finish(length))
+        self.finish(length)
     }
 
-    fn finish(mut self, length: usize) -> u64 {
+    fn finish(mut self, length: usize) -> Result<u64, PublishError> {
+        self.writer.check_fork()?;
         let Writer { publisher, attached, table, .. } = &mut *self.writer;
         self.reserved = publisher.shorten(self.reserved, length);
         publisher.prepare(&attached.ring, self.reserved, publisher.head.sequence);
-        publisher.commit(&attached.ring, table, self.reserved, self.tag, length)
+        Ok(publisher.commit(&attached.ring, table, self.reserved, self.tag, length))
     }
 }
 
@@ -154,7 +158,7 @@ impl<'w> Batch<'w> {
         let reserved = match self.writer.publisher.reserve_below(self.fast_end, from, payload.len()) {
             Some(reserved) => reserved,
             None => {
-                let reserved = self.writer.reserve_by_policy(from, payload.len())?;
+                let reserved = self.writer.reserve_by_policy(self.next, payload.len())?;
                 self.fast_end = self.writer.publisher.fast_end_from(reserved.end);
                 reserved
             }
@@ -174,8 +178,12 @@ impl<'w> Batch<'w> {
     }
 
     /// Makes all records visible at once; returns their sequences.
+    ///
+    /// # Errors
+    /// [`PublishError::Forked`]; nothing becomes visible.
     #[inline]
-    pub fn commit(self) -> Range<u64> {
+    pub fn commit(self) -> Result<Range<u64>, PublishError> {
+        self.writer.check_fork()?;
         let Writer { publisher, attached, table, .. } = &mut *self.writer;
         let start = publisher.head.sequence;
         if let Some((position, commit)) = self.first {
@@ -184,7 +192,7 @@ impl<'w> Batch<'w> {
             publisher.count_bytes(self.payload);
             publisher.advance(&attached.ring, table, self.next);
         }
-        start..self.next.sequence
+        Ok(start..self.next.sequence)
     }
 }
 

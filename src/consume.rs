@@ -98,10 +98,11 @@ impl Consumer {
             }
         }
         if let Some(closed) = ring.closed_since(self.told) {
+            // Bounded first: who asks twice gets the same answer.
+            self.seen = self.seen.min(closed);
             if self.next.position >= closed {
                 return true;
             }
-            self.seen = self.seen.min(closed);
         }
         false
     }

@@ -42,13 +42,7 @@ impl Observer {
     /// As [`ReaderOptions::open`](crate::ReaderOptions::open) from the ring's file; [`Error::FutureSequence`];
     /// [`Error::InvalidOption`] for [`Start::Resume`], which needs a name.
     pub fn open(path: impl AsRef<Path>, start: Start) -> Result<Self> {
-        if start == Start::Resume {
-            return Err(Error::InvalidOption {
-                field: "start",
-                value: "resume".into(),
-                allowed: "latest, oldest, after or since: an observer has no name to resume by",
-            });
-        }
+        Self::check_start(start)?;
         let attached = files::attach_ring(path.as_ref(), Role::Reader)?;
         let (asked, place) = attached.start(start)?;
         // No table, or no permission on it, costs the wake-ups and nothing else.
@@ -59,6 +53,17 @@ impl Observer {
         let gap = Gap { first: asked, end: place.sequence };
         let stream = Stream::new(attached, place, told, Filter::default(), true);
         Ok(Self { stream, table, wait: Wait::Park, gap: (!gap.is_empty()).then_some(gap) })
+    }
+
+    fn check_start(start: Start) -> Result<()> {
+        if start != Start::Resume {
+            return Ok(());
+        }
+        Err(Error::InvalidOption {
+            field: "start",
+            value: "resume".into(),
+            allowed: "latest, oldest, after or since: an observer has no name to resume by",
+        })
     }
 
     /// Sets how `next` waits; parking by default.
@@ -154,6 +159,7 @@ impl Observer {
     /// [`Error::FutureSequence`], [`Error::Forked`]; [`Error::InvalidOption`] for [`Start::Resume`].
     pub fn seek(&mut self, start: Start) -> Result<()> {
         self.stream.check_fork()?;
+        Self::check_start(start)?;
         let (asked, place) = self.stream.attached.start(start)?;
         self.stream.consumer.go_to(place);
         let gap = Gap { first: asked, end: place.sequence };

@@ -324,7 +324,7 @@ struct Seat {
     name: Option<String>,
     hold: bool,
     auto_commit: bool,
-    /// Whether the next call moves the cursor to where the stream is.
+    /// Whether something was handed out, or skipped, and is not committed.
     dirty: bool,
     gap: Owed,
     /// Whether a jump over a gap waits for the application's commit.
@@ -361,7 +361,9 @@ impl Seat {
     /// What every call for more begins with: the records handed out before count as handled.
     #[inline(always)]
     fn begin(&mut self, stream: &Stream, table: &Table) -> Option<Gap> {
-        self.commit(stream, table);
+        if self.auto_commit {
+            self.commit(stream, table);
+        }
         if self.gap == Owed::Nothing { None } else { self.settle_gap() }
     }
 
@@ -384,7 +386,7 @@ impl Seat {
     #[inline(always)]
     fn poll(&mut self, stream: &mut Stream, table: &Table) -> Result<Poll> {
         if let Some(found) = stream.quick() {
-            self.dirty = self.auto_commit;
+            self.dirty = true;
             return Ok(Poll::Record(found));
         }
         self.poll_slow(stream, table)
@@ -395,7 +397,7 @@ impl Seat {
     fn poll_slow(&mut self, stream: &mut Stream, table: &Table) -> Result<Poll> {
         match stream.step()? {
             Step::Record(found) => {
-                self.dirty = self.auto_commit;
+                self.dirty = true;
                 Ok(Poll::Record(found))
             }
             other => self.poll_other(stream, table, &other),
@@ -415,8 +417,8 @@ impl Seat {
             Step::Closed => Ok(Poll::Closed),
             Step::Lapped => Ok(Poll::Gap(self.jump(stream, table))),
             _ => {
-                if self.auto_commit && stream.consumer.next.position != slot.position() {
-                    // Padding and records skipped by the filter are done with.
+                // Padding and records skipped by the filter are done with, unless something handed out waits for its commit.
+                if (self.auto_commit || !self.dirty) && stream.consumer.next.position != slot.position() {
                     self.dirty = true;
                     self.commit(stream, table);
                 }
@@ -434,9 +436,11 @@ impl Seat {
         }
         let gap = stream.move_up();
         self.slot.get().prepare_jump(gap.first, gap.end);
-        self.dirty = self.auto_commit;
+        self.dirty = true;
         self.jump_pending = !self.auto_commit;
-        self.commit(stream, table);
+        if self.auto_commit {
+            self.commit(stream, table);
+        }
         self.gap = Owed::Receipt;
         gap
     }
@@ -498,7 +502,7 @@ impl Reader {
             return Ok(Next::Gap(gap));
         }
         if let Some(found) = self.stream.quick() {
-            self.seat.dirty = self.seat.auto_commit;
+            self.seat.dirty = true;
             return Ok(Next::Record(self.stream.record(&found)));
         }
         self.try_next_slow()
@@ -604,7 +608,9 @@ impl Reader {
         }
         let mut count = 0;
         let stopped = loop {
-            count += self.stream.quick_burst(max - count, &mut handle);
+            let burst = self.stream.quick_burst(max - count, &mut handle);
+            self.seat.dirty |= burst != 0;
+            count += burst;
             if count == max {
                 break Ok(Poll::Empty);
             }
@@ -620,8 +626,9 @@ impl Reader {
                 other => break other,
             }
         };
-        self.seat.dirty = count != 0 && self.seat.auto_commit || self.seat.dirty;
-        self.seat.commit(&self.stream, &self.table);
+        if self.seat.auto_commit {
+            self.seat.commit(&self.stream, &self.table);
+        }
         let poll = stopped?;
         Ok((count, self.hand_out(poll)))
     }
@@ -646,20 +653,21 @@ impl Reader {
         self.stream.check_fork()?;
         let Self { stream, table, seat, .. } = self;
         let next = stream.consumer.next.sequence;
-        let mut place = match start {
-            Start::Resume => stream.attached.not_too_old(stream.ring().seek(Seek::Sequence(next))),
-            start => stream.attached.start(start)?.1,
+        let (asked, mut place) = match start {
+            Start::Resume => (next, stream.attached.not_too_old(stream.ring().seek(Seek::Sequence(next)))),
+            start => stream.attached.start(start)?,
         };
+        let first = asked.min(next);
         let slot = seat.slot.get();
         for _ in 0..REJOIN_TRIES {
-            if place.sequence < next {
-                slot.reset_books(place.sequence);
+            if asked < next {
+                slot.reset_books(asked);
             } else {
                 slot.discard_jump(next);
                 slot.move_cursor(slot.position(), next);
-                if place.sequence > next {
-                    slot.prepare_jump(next, place.sequence);
-                }
+            }
+            if place.sequence > first {
+                slot.prepare_jump(first, place.sequence);
             }
             let from = slot.control();
             let joining = from.joining(seat.class, seat.name.is_some(), seat.hold);
@@ -671,7 +679,7 @@ impl Reader {
                 seat.gap = Owed::Nothing;
                 slot.gap_told();
                 stream.consumer.go_to(settled);
-                return Ok(Gap { first: next.min(settled.sequence), end: settled.sequence });
+                return Ok(Gap { first: first.min(settled.sequence), end: settled.sequence });
             }
             place = stream.attached.ring.seek(Seek::Sequence(place.sequence));
         }

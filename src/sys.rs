@@ -124,6 +124,11 @@ mod real {
             // In a forked child the descriptor is closed already and its number may be someone else's.
             if self.generation == fork_generation() {
                 let _gate = ForkGate::close();
+                // A program that another thread is starting (by `posix_spawn`, which runs no fork handlers) has a copy of the descriptor until
+                // its exec; closing ours alone would leave the locks with it. If unlocking fails, closing is all that is left.
+                let all = libc::flock { l_len: 0, ..region(libc::F_UNLCK, 0) };
+                let unlocked = fcntl(&*self.file, FcntlArg::F_OFD_SETLK(&all));
+                debug_assert!(unlocked.is_ok());
                 self.entry.store(FREE_ENTRY, Order::Relaxed);
                 // SAFETY: dropped once, here, and not used afterwards.
                 unsafe { ManuallyDrop::drop(&mut self.file) };

@@ -263,7 +263,7 @@ impl Writer {
 
     #[cold]
     fn publish_slow(&mut self, policy: Policy, tag: u32, payload: &[u8]) -> std::result::Result<u64, PublishError> {
-        let reserved = self.reserve_slow(policy, self.publisher.head.position, payload.len())?;
+        let reserved = self.reserve_slow(policy, self.publisher.head, payload.len())?;
         let sequence = self.publisher.write(&self.attached.ring, &self.table, reserved, tag, payload);
         self.publisher.open_fast_path();
         Ok(sequence)
@@ -278,7 +278,7 @@ impl Writer {
         let length = parts.iter().map(|part| part.len()).sum();
         let reserved = match self.publisher.reserve(length) {
             Some(reserved) => reserved,
-            None => self.reserve_slow(self.policy, self.publisher.head.position, length)?,
+            None => self.reserve_slow(self.policy, self.publisher.head, length)?,
         };
         let sequence = self.publisher.write_parts(&self.attached.ring, &self.table, reserved, tag, parts);
         self.publisher.open_fast_path();
@@ -303,7 +303,7 @@ impl Writer {
         self.check_fork()?;
         let reserved = match self.publisher.reserve(length) {
             Some(reserved) => reserved,
-            None => self.reserve_slow(self.policy, self.publisher.head.position, length)?,
+            None => self.reserve_slow(self.policy, self.publisher.head, length)?,
         };
         Ok(Claim::new(self, reserved, tag, length))
     }
@@ -316,7 +316,7 @@ impl Writer {
     #[cold]
     pub(crate) fn reserve_by_policy(
         &mut self,
-        from: u64,
+        from: Place,
         length: usize,
     ) -> std::result::Result<Reserved, PublishError> {
         self.reserve_slow(self.policy, from, length)
@@ -326,7 +326,7 @@ impl Writer {
     fn reserve_slow(
         &mut self,
         policy: Policy,
-        from: u64,
+        from: Place,
         length: usize,
     ) -> std::result::Result<Reserved, PublishError> {
         let mut wait: Option<Waiting> = None;
@@ -335,17 +335,19 @@ impl Writer {
         }
         let result = loop {
             let seen = self.table.space_word().load(Ordering::Acquire);
-            match self.publisher.reserve_slow(&self.attached.ring, &self.table, from, length as u64) {
+            match self.publisher.reserve_slow(&self.attached.ring, &self.table, from.position, length as u64) {
                 Ok(reserved) => break Ok(reserved),
                 Err(Refused::TooLarge) => {
                     let max = self.attached.facts.geometry.max_record();
                     break Err(PublishError::TooLarge { length: length as u64, max });
                 }
                 Err(Refused::Exhausted) => break Err(PublishError::Exhausted),
-                Err(Refused::Blocked { cursor }) => match self.make_way(policy, cursor, seen, length, &mut wait) {
-                    Ok(()) => {}
-                    Err(error) => break Err(error),
-                },
+                Err(Refused::Blocked { cursor }) => {
+                    match self.make_way(policy, Blocked { cursor, seen, sequence: from.sequence, length }, &mut wait) {
+                        Ok(()) => {}
+                        Err(error) => break Err(error),
+                    }
+                }
             }
         };
         if wait.is_some() {
@@ -358,55 +360,57 @@ impl Writer {
         result
     }
 
-    /// Deals with readers whose cursors lie below `cursor`; on `Ok` the reservation is tried again.
+    /// Deals with the readers in the way; on `Ok` the reservation is tried again.
     fn make_way(
         &mut self,
         policy: Policy,
-        cursor: u64,
-        seen: u64,
-        length: usize,
+        blocked: Blocked,
         wait: &mut Option<Waiting>,
     ) -> std::result::Result<(), PublishError> {
-        if self.reap_in_the_way(cursor)? {
+        if self.reap_in_the_way(blocked.cursor)? {
             return Ok(());
         }
         let waited = wait.as_ref().map_or(Duration::ZERO, |wait| wait.since.elapsed());
         if !self.in_episode {
             self.in_episode = true;
             self.count(at::EPISODES);
-            let overrun = self.overrun(cursor, length, waited)?;
+            let overrun = self.overrun(&blocked, waited)?;
             self.note(WriterEvent::Overrun(overrun));
         }
         match policy {
             Policy::Refuse => {}
             Policy::Evict => {
-                if self.evict_in_the_way(cursor)? {
+                if self.evict_in_the_way(blocked.cursor)? {
                     return Ok(());
                 }
             }
             Policy::Wait(limit) => {
                 let left = limit.map(|limit| limit.saturating_sub(waited));
                 if left != Some(Duration::ZERO) {
-                    self.sleep(cursor, seen, left, wait);
+                    self.sleep(&blocked, left, wait);
                     return Ok(());
                 }
             }
         }
-        Err(PublishError::WouldOverrun(Box::new(self.overrun(cursor, length, waited)?)))
+        Err(PublishError::WouldOverrun(Box::new(self.overrun(&blocked, waited)?)))
     }
 
     /// Sleeps until a reader passes the position wanted, for a millisecond at most.
-    fn sleep(&mut self, cursor: u64, seen: u64, left: Option<Duration>, wait: &mut Option<Waiting>) {
+    fn sleep(&mut self, blocked: &Blocked, left: Option<Duration>, wait: &mut Option<Waiting>) {
         let wait = wait.get_or_insert_with(|| Waiting { since: Instant::now(), backoff: Backoff::new() });
         if !wait.backoff.is_completed() {
             wait.backoff.snooze();
             return;
         }
         // Ask for a stretch rather than one record's room, so that the two sides do not take turns record by record.
-        let wanted = (cursor + self.capacity() / 8).min(self.publisher.head.position);
+        let wanted = (blocked.cursor + self.capacity() / 8).min(self.publisher.head.position);
         self.attached.ring.word(at::WAITING).store(wanted.max(1), Ordering::Relaxed);
         self.count(at::WAITS);
-        sys::futex_wait(self.table.space_word(), seen, left.map_or(LONGEST_SLEEP, |left| left.min(LONGEST_SLEEP)));
+        sys::futex_wait(
+            self.table.space_word(),
+            blocked.seen,
+            left.map_or(LONGEST_SLEEP, |left| left.min(LONGEST_SLEEP)),
+        );
     }
 
     /// Reclaims dead readers in the way; true if there were any.
@@ -452,14 +456,14 @@ impl Writer {
         }
     }
 
-    fn overrun(&self, cursor: u64, length: usize, waited: Duration) -> Result<Overrun> {
+    fn overrun(&self, blocked: &Blocked, waited: Duration) -> Result<Overrun> {
         let registry = self.registry();
         let head = self.publisher.head;
-        let slots = self.publisher.in_the_way(&self.table, cursor);
+        let slots = self.publisher.in_the_way(&self.table, blocked.cursor);
         let mut readers = slots.filter_map(|slot| registry.info(slot, head).transpose()).collect::<Result<Vec<_>>>()?;
         readers.sort_by_key(|reader| std::cmp::Reverse(reader.lag_bytes));
-        let needed = self.attached.facts.geometry.record_size(length as u64);
-        Ok(Overrun { sequence: head.sequence, needed, waited, readers })
+        let needed = self.attached.facts.geometry.record_size(blocked.length as u64);
+        Ok(Overrun { sequence: blocked.sequence, needed, waited, readers })
     }
 
     // ---- readers ------------------------------------------------------------------------------------------------
@@ -615,6 +619,16 @@ impl Drop for Writer {
             self.attached.ring.set(at::WAITING, 0);
         }
     }
+}
+
+/// A reservation that readers are in the way of.
+struct Blocked {
+    /// Gating cursors below this position are in the way.
+    cursor: u64,
+    /// The space word before the last look at the cursors.
+    seen: u64,
+    sequence: u64,
+    length: usize,
 }
 
 /// A wait for readers that is under way.

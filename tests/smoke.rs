@@ -118,7 +118,7 @@ fn claims_batches_filters_and_the_rest() {
     for n in 0..6u32 {
         batch.push_tagged(n, &n.to_ne_bytes()).unwrap();
     }
-    assert_eq!(batch.commit(), 2..8);
+    assert_eq!(batch.commit().unwrap(), 2..8);
     let mut got = Vec::new();
     let (count, next) =
         reader.drain(100, |r| got.push((r.sequence(), r.tag(), r.payload().to_vec(), r.stamp().is_some()))).unwrap();
