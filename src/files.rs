@@ -7,6 +7,7 @@
 use crate::error::{Error, Result};
 use crate::layout::{self, Geometry, HASH, HEADER, ring as at, table as tat};
 use crate::map::Map;
+use crate::options::Memory;
 use crate::ring::Ring;
 use crate::sync::Ordering;
 use crate::sys::{self, LockFile};
@@ -294,6 +295,25 @@ impl Attached {
     /// Says whether a writer is alive: the kernel's word.
     pub(crate) fn writer_alive(&self) -> Result<bool> {
         sys::is_locked(&self.ring_file, &self.paths.ring, 0)
+    }
+
+    pub(crate) fn check_schema(&self, wanted: u64) -> Result<()> {
+        if wanted == 0 || wanted == self.facts.schema {
+            return Ok(());
+        }
+        let path = self.paths.ring.clone();
+        Err(Error::Incompatible { path, field: "the schema id", expected: wanted, found: self.facts.schema })
+    }
+
+    pub(crate) fn prepare_memory(&self, memory: Memory, role: Role) -> Result<()> {
+        let map = self.ring.map();
+        if memory.prefault {
+            map.prefault(&self.paths.ring, role == Role::Writer)?;
+        }
+        if memory.lock {
+            map.lock(&self.paths.ring)?;
+        }
+        Ok(())
     }
 }
 

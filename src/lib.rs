@@ -58,6 +58,10 @@ mod registry;
 mod report;
 mod ring;
 #[cfg(not(loom))]
+mod seat;
+#[cfg(not(loom))]
+mod start;
+#[cfg(not(loom))]
 mod stream;
 mod sync;
 mod sys;
@@ -74,7 +78,8 @@ pub use crate::{
     observer::Observer,
     options::Options,
     reader::{Reader, ReaderOptions},
-    stream::{Closed, Next, Record, Start, Wait},
+    start::Start,
+    stream::{Closed, Next, Record, Wait},
     writer::{Policy, Stats, Writer},
 };
 pub use report::{Class, Gap, Overrun, ReaderId, ReaderInfo, State, WriterEvent};

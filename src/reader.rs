@@ -1,41 +1,34 @@
 //! Registered readers: attach, read, commit, rejoin, leave.
 
-use crate::consume::Step;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::files::{self, Attached, Role};
-use crate::join::join;
+use crate::files::{self, Role};
 use crate::layout::{self, ring as at};
 use crate::options::Memory;
-use crate::registry::Registry;
 use crate::report::{Class, Gap, ReaderId, ReaderInfo};
-use crate::ring::{Place, Ring, Seek};
-use crate::stream::{Filter, Next, Poll, Record, Start, Stream, Wait};
+use crate::seat::Seat;
+use crate::start::Start;
+use crate::stream::{Filter, Next, Poll, Record, Stream, Wait};
 use crate::sync::Ordering;
-use crate::sys::{self, LockFile};
-use crate::table::{Control, OwnSlot, Phase, Slot, Table, name_lock_byte};
-use crate::wake;
+use crate::table::{Slot, Table};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
-
-/// How often a rejoin is tried while the writer evicts it again and again.
-const REJOIN_TRIES: u32 = 16;
 
 /// Describes how a reader attaches.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ReaderOptions {
-    class: Class,
-    start: Start,
-    name: Option<String>,
-    hold: bool,
-    hold_for: Duration,
-    wait: Wait,
-    auto_commit: bool,
-    filter: Filter,
-    schema: u64,
-    memory: Memory,
+    pub(crate) class: Class,
+    pub(crate) start: Start,
+    pub(crate) name: Option<String>,
+    pub(crate) hold: bool,
+    pub(crate) hold_for: Duration,
+    pub(crate) wait: Wait,
+    pub(crate) auto_commit: bool,
+    pub(crate) filter: Filter,
+    pub(crate) schema: u64,
+    pub(crate) memory: Memory,
 }
 
 impl Default for ReaderOptions {
@@ -141,22 +134,8 @@ impl ReaderOptions {
         }
         attached.prepare_memory(self.memory, Role::Reader)?;
         let locks = attached.table_locks()?;
-        let seated = self.sit(&attached, &table, &locks)?;
-        let Seated { slot, control, place, told, gap } = seated;
+        let (seat, place, told) = Seat::take(self, &attached, &table, locks)?;
         let stream = Stream::new(attached, place, told, self.filter, self.class != Class::Pinned);
-        let seat = Seat {
-            slot: table.own(slot),
-            control,
-            locks,
-            class: self.class,
-            name: self.name.clone(),
-            hold: self.hold,
-            auto_commit: self.auto_commit,
-            dirty: false,
-            gap: gap.map_or(Owed::Nothing, Owed::Gap),
-            jump_pending: false,
-            evicted: false,
-        };
         Ok(Reader { stream, table, seat, wait: self.wait, event: None })
     }
 
@@ -174,275 +153,6 @@ impl ReaderOptions {
             return invalid("hold_while_away", "true".into(), "holding while away needs a name");
         }
         Ok(())
-    }
-
-    /// Takes a slot and makes it active.
-    fn sit(&self, attached: &Attached, table: &Table, locks: &LockFile) -> Result<Seated> {
-        let ring = &attached.ring;
-        let registry = Registry { paths: &attached.paths, table, ring, file: locks.file() };
-        let known = match &self.name {
-            Some(name) => registry.claim_name(name, locks)?,
-            None => None,
-        };
-        let resumed = known.filter(|_| self.start == Start::Resume);
-        let head = ring.head();
-        let slot = match known {
-            Some(index) => table.slot(index),
-            None => table.slot(registry.claim_free(locks, head)?),
-        };
-        // What the reader has a right to, and where it can begin.
-        let (asked, place) = match resumed {
-            Some(_) => {
-                let cursor = recover_cursor(ring, slot, head);
-                (cursor, attached.not_too_old(ring.seek(Seek::Sequence(cursor))))
-            }
-            None => attached.start(self.start)?,
-        };
-        let (epoch, closed_epoch) = (ring.get(at::EPOCH), ring.get(at::CLOSED_EPOCH));
-        let mut told = if epoch > closed_epoch { closed_epoch } else { closed_epoch.saturating_sub(1) };
-        let mut untold = None;
-        if resumed.is_some() {
-            slot.discard_jump(asked);
-            untold = slot.untold_gap(asked);
-            told = slot.told_epoch().min(closed_epoch);
-        } else {
-            slot.reset_books(asked);
-            slot.set_told_epoch(told);
-        }
-        if known.is_none() {
-            slot.reset_counters();
-        }
-        slot.set_name(self.name.as_deref().unwrap_or(""));
-        let hold_for = u64::try_from(self.hold_for.as_nanos()).unwrap_or(u64::MAX);
-        slot.set_owner(table.next_id(), sys::identity(), hold_for, sys::wall_clock());
-
-        for _ in 0..REJOIN_TRIES {
-            if place.sequence > asked {
-                slot.prepare_jump(asked, place.sequence);
-            }
-            let from = slot.control();
-            let joining = from.joining(self.class, self.name.is_some(), self.hold);
-            if let Some(place) = join(ring, table, slot, from, joining, place) {
-                let gap = Gap { first: untold.unwrap_or(asked).min(asked), end: place.sequence };
-                let gap = (!gap.is_empty()).then_some(gap);
-                return Ok(Seated { slot: slot.index(), control: joining.with(Phase::Active), place, told, gap });
-            }
-        }
-        Err(Error::WrongState { what: "join", why: "the writer evicted this reader each time before it was active" })
-    }
-}
-
-/// A slot just taken.
-struct Seated {
-    slot: u32,
-    control: Control,
-    place: Place,
-    told: u64,
-    gap: Option<Gap>,
-}
-
-/// The sequence of a cursor whose owner may have died between its two words: the header at the position decides; if that is
-/// gone, the older word counts, so that a gap may be told too long and never too short.
-fn recover_cursor(ring: &Ring, slot: Slot<'_>, head: Place) -> u64 {
-    let (position, sequence) = slot.cursor();
-    let sequence = sequence.min(head.sequence);
-    if position > head.position || !position.is_multiple_of(layout::ALIGN) {
-        return sequence;
-    }
-    if position == head.position {
-        return head.sequence;
-    }
-    let commit = ring.commit_word(position).load(Ordering::Acquire);
-    let own = ring.sequence_word(position).load(Ordering::Relaxed);
-    if commit != 0 && ring.intact(position) && own >= sequence && own <= head.sequence { own } else { sequence }
-}
-
-impl Attached {
-    /// Turns a start into what was asked for and where it can begin.
-    pub(crate) fn start(&self, start: Start) -> Result<(u64, Place)> {
-        let ring = &self.ring;
-        let (asked, place) = match start {
-            Start::Latest => {
-                let head = ring.head();
-                return Ok((head.sequence, head));
-            }
-            Start::Oldest | Start::Resume => {
-                let oldest = ring.seek(Seek::Oldest);
-                (oldest.sequence, oldest)
-            }
-            Start::After(sequence) => {
-                let next = ring.head().sequence;
-                if sequence >= next {
-                    return Err(Error::FutureSequence { asked: sequence, next });
-                }
-                (sequence + 1, ring.seek(Seek::Sequence(sequence + 1)))
-            }
-            Start::Since(time) => {
-                let place = ring.seek(Seek::Time(sys::nanos_of(time)));
-                (place.sequence, place)
-            }
-        };
-        Ok((asked, self.not_too_old(place)))
-    }
-
-    /// Moves a place up to the first record that is not older than the bus replays.
-    pub(crate) fn not_too_old(&self, place: Place) -> Place {
-        if self.facts.max_age == 0 {
-            return place;
-        }
-        let young = self.ring.seek(Seek::Time(sys::wall_clock().saturating_sub(self.facts.max_age)));
-        if young.sequence > place.sequence { young } else { place }
-    }
-
-    pub(crate) fn check_schema(&self, wanted: u64) -> Result<()> {
-        if wanted == 0 || wanted == self.facts.schema {
-            return Ok(());
-        }
-        let path = self.paths.ring.clone();
-        Err(Error::Incompatible { path, field: "the schema id", expected: wanted, found: self.facts.schema })
-    }
-
-    pub(crate) fn prepare_memory(&self, memory: Memory, role: Role) -> Result<()> {
-        let map = self.ring.map();
-        if memory.prefault {
-            map.prefault(&self.paths.ring, role == Role::Writer)?;
-        }
-        if memory.lock {
-            map.lock(&self.paths.ring)?;
-        }
-        Ok(())
-    }
-}
-
-/// A registered reader's place in the table, and what it owes it.
-struct Seat {
-    slot: OwnSlot,
-    /// The control word while all is well.
-    control: Control,
-    locks: LockFile,
-    class: Class,
-    name: Option<String>,
-    hold: bool,
-    auto_commit: bool,
-    /// Whether something was handed out, or skipped, and is not committed.
-    dirty: bool,
-    gap: Owed,
-    /// Whether a jump over a gap waits for the application's commit.
-    jump_pending: bool,
-    evicted: bool,
-}
-
-/// What the application has to be told, or has been told, of the latest gap.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Owed {
-    Nothing,
-    /// To be told.
-    Gap(Gap),
-    /// Told; its next call shows that it knows.
-    Receipt,
-}
-
-impl Seat {
-    /// Moves the cursor to where the stream is.
-    #[inline(always)]
-    fn commit(&mut self, stream: &Stream, table: &Table) {
-        if !self.dirty {
-            return;
-        }
-        self.dirty = false;
-        let next = stream.consumer.next;
-        self.slot.get().move_cursor(next.position, next.sequence);
-        let waiting = stream.ring().word(at::WAITING).load(Ordering::Relaxed);
-        if waiting != 0 && next.position >= waiting {
-            wake::wake_writer(table);
-        }
-    }
-
-    /// What every call for more begins with: the records handed out before count as handled.
-    #[inline(always)]
-    fn begin(&mut self, stream: &Stream, table: &Table) -> Option<Gap> {
-        if self.auto_commit {
-            self.commit(stream, table);
-        }
-        if self.gap == Owed::Nothing { None } else { self.settle_gap() }
-    }
-
-    #[cold]
-    fn settle_gap(&mut self) -> Option<Gap> {
-        match std::mem::replace(&mut self.gap, Owed::Nothing) {
-            Owed::Gap(gap) => {
-                self.gap = Owed::Receipt;
-                Some(gap)
-            }
-            Owed::Receipt => {
-                self.slot.get().gap_told();
-                None
-            }
-            Owed::Nothing => None,
-        }
-    }
-
-    /// Looks for the next record, gap or end.
-    #[inline(always)]
-    fn poll(&mut self, stream: &mut Stream, table: &Table) -> Result<Poll> {
-        if let Some(found) = stream.quick() {
-            self.dirty = true;
-            return Ok(Poll::Record(found));
-        }
-        self.poll_slow(stream, table)
-    }
-
-    /// The same, for whatever is not just the next record.
-    #[inline(never)]
-    fn poll_slow(&mut self, stream: &mut Stream, table: &Table) -> Result<Poll> {
-        match stream.step()? {
-            Step::Record(found) => {
-                self.dirty = true;
-                Ok(Poll::Record(found))
-            }
-            other => self.poll_other(stream, table, &other),
-        }
-    }
-
-    /// Everything but a record.
-    fn poll_other(&mut self, stream: &mut Stream, table: &Table, step: &Step) -> Result<Poll> {
-        let slot = self.slot.get();
-        if slot.control() != self.control {
-            self.evicted = true;
-            let oldest = stream.ring().seek(Seek::Oldest).sequence;
-            let first = stream.consumer.next.sequence;
-            return Ok(Poll::Evicted(Gap { first, end: oldest.max(first) }));
-        }
-        match step {
-            Step::Closed => Ok(Poll::Closed),
-            Step::Lapped => Ok(Poll::Gap(self.jump(stream, table))),
-            _ => {
-                // Padding and records skipped by the filter are done with, unless something handed out waits for its commit.
-                if (self.auto_commit || !self.dirty) && stream.consumer.next.position != slot.position() {
-                    self.dirty = true;
-                    self.commit(stream, table);
-                }
-                Ok(stream.on_empty())
-            }
-        }
-    }
-
-    /// Moves a lapped reader up. The gap stays on record until the application comes back for more.
-    fn jump(&mut self, stream: &mut Stream, table: &Table) -> Gap {
-        if self.jump_pending {
-            // The slot can keep one jump ahead of the cursor, so a second one commits the first.
-            self.dirty = true;
-            self.commit(stream, table);
-        }
-        let gap = stream.move_up();
-        self.slot.get().prepare_jump(gap.first, gap.end);
-        self.dirty = true;
-        self.jump_pending = !self.auto_commit;
-        if self.auto_commit {
-            self.commit(stream, table);
-        }
-        self.gap = Owed::Receipt;
-        gap
     }
 }
 
@@ -637,9 +347,7 @@ impl Reader {
     #[inline]
     pub fn commit(&mut self) {
         if !self.stream.forked() {
-            self.seat.jump_pending = false;
-            self.seat.dirty = true;
-            self.seat.commit(&self.stream, &self.table);
+            self.seat.commit_all(&self.stream, &self.table);
         }
     }
 
@@ -651,39 +359,7 @@ impl Reader {
     /// [`Error::FutureSequence`], [`Error::Forked`].
     pub fn rejoin(&mut self, start: Start) -> Result<Gap> {
         self.stream.check_fork()?;
-        let Self { stream, table, seat, .. } = self;
-        let next = stream.consumer.next.sequence;
-        let (asked, mut place) = match start {
-            Start::Resume => (next, stream.attached.not_too_old(stream.ring().seek(Seek::Sequence(next)))),
-            start => stream.attached.start(start)?,
-        };
-        let first = asked.min(next);
-        let slot = seat.slot.get();
-        for _ in 0..REJOIN_TRIES {
-            if asked < next {
-                slot.reset_books(asked);
-            } else {
-                slot.discard_jump(next);
-                slot.move_cursor(slot.position(), next);
-            }
-            if place.sequence > first {
-                slot.prepare_jump(first, place.sequence);
-            }
-            let from = slot.control();
-            let joining = from.joining(seat.class, seat.name.is_some(), seat.hold);
-            if let Some(settled) = join(&stream.attached.ring, table, slot, from, joining, place) {
-                seat.control = joining.with(Phase::Active);
-                seat.evicted = false;
-                seat.dirty = false;
-                seat.jump_pending = false;
-                seat.gap = Owed::Nothing;
-                slot.gap_told();
-                stream.consumer.go_to(settled);
-                return Ok(Gap { first: first.min(settled.sequence), end: settled.sequence });
-            }
-            place = stream.attached.ring.seek(Seek::Sequence(place.sequence));
-        }
-        Err(Error::WrongState { what: "rejoin", why: "the writer evicted this reader each time before it was active" })
+        self.seat.rejoin(&mut self.stream, &self.table, start)
     }
 
     /// Returns the reader's registration.
@@ -745,31 +421,8 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if self.stream.forked() {
-            return;
-        }
-        if self.seat.auto_commit && !std::thread::panicking() && !self.seat.evicted {
-            self.seat.commit(&self.stream, &self.table);
-        }
-        let slot = self.seat.slot.get();
-        slot.set_detached_at(sys::boot_clock());
-        loop {
-            let control = slot.control();
-            let next = match control.phase() {
-                _ if self.seat.name.is_none() => Phase::Free,
-                Phase::Evicted => break,
-                _ => Phase::Detached,
-            };
-            if slot.transition(control, control.with(next)) {
-                break;
-            }
-        }
-        wake::wake_writer(&self.table);
-        // The locks go with the descriptor; a name's lock is given back first, so that nobody finds the name taken and the slot free.
-        if let Some(name) = &self.seat.name
-            && let Err(error) = self.seat.locks.unlock(&self.stream.attached.paths.table, name_lock_byte(name))
-        {
-            debug_assert!(false, "{error}");
+        if !self.stream.forked() {
+            self.seat.leave(&self.stream, &self.table);
         }
     }
 }

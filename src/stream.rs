@@ -21,22 +21,6 @@ const LIVENESS: Duration = Duration::from_millis(100);
 /// Longest sleep when nobody can promise a wake-up.
 const BLIND: Duration = Duration::from_millis(1);
 
-/// Where a reader starts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Start {
-    /// With the next record to be published.
-    #[default]
-    Latest,
-    /// With the oldest record in the ring.
-    Oldest,
-    /// With the record after this sequence; what of it is gone comes as a gap.
-    After(u64),
-    /// With the first record of at least this time on a stamped bus, else with one shortly before it.
-    Since(SystemTime),
-    /// Where the reader of this name left off; with the oldest record if the name is new. Registered readers only.
-    Resume,
-}
-
 /// How a reader waits for the next record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wait {

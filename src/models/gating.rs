@@ -114,7 +114,7 @@ fn who_is_evicted_while_it_reads_is_told() {
 /// A third process evicts; the writer merely finds the way free.
 #[test]
 fn who_is_evicted_by_a_third_is_told() {
-    explore("who is evicted by a third is told", 3, || {
+    explore("who is evicted by a third is told", 5, || {
         let (bus, mut writer) = Bus::published(128, 32, 1, 4);
         let own = bus.seat(0, Class::Gating, bus.place(1));
         let evict = thread::spawn({
@@ -134,7 +134,7 @@ fn who_is_evicted_by_a_third_is_told() {
 /// Evicted while it joins: the eviction stands, whichever step it met.
 #[test]
 fn an_eviction_of_a_joiner_stands() {
-    explore("an eviction of a joiner stands", 3, || {
+    explore("an eviction of a joiner stands", 2, || {
         let (bus, mut writer) = Bus::published(128, 64, 1, 5);
         let publish = thread::spawn(move || {
             publish_evicting(&mut writer);

@@ -84,7 +84,7 @@ fn an_old_cursor_in_the_slot_fools_nobody() {
 fn a_joiner_at_latest_is_not_overrun() {
     explore("a joiner at latest is not overrun", 2, || {
         let (bus, writer) = Bus::published(128, 64, 1, 3);
-        let publish = publish_some(writer, 6);
+        let publish = publish_some(writer, 3);
         let asked = bus.ring.head();
         let (joined, _) = bus.join(0, Class::Gating, asked).unwrap();
         let end = 3 + publish.join().unwrap() as u64;

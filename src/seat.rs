@@ -1,0 +1,297 @@
+//! A registered reader's place in the table: taking it, moving its cursor, and what it owes when it is lapped or evicted.
+
+use crate::consume::Step;
+use crate::error::{Error, Result};
+use crate::files::Attached;
+use crate::join::join;
+use crate::layout::ring as at;
+use crate::reader::ReaderOptions;
+use crate::registry::Registry;
+use crate::report::{Class, Gap};
+use crate::ring::{Place, Seek};
+use crate::start::{Start, recover_cursor};
+use crate::stream::{Poll, Stream};
+use crate::sync::Ordering;
+use crate::sys::{self, LockFile};
+use crate::table::{Control, OwnSlot, Phase, Table, name_lock_byte};
+use crate::wake;
+
+/// How often a join is tried while the writer evicts the reader again and again.
+const JOIN_TRIES: u32 = 16;
+
+/// A registered reader's place in the table, and what it owes it.
+pub(crate) struct Seat {
+    pub(crate) slot: OwnSlot,
+    /// The control word while all is well.
+    control: Control,
+    locks: LockFile,
+    pub(crate) class: Class,
+    pub(crate) name: Option<String>,
+    hold: bool,
+    pub(crate) auto_commit: bool,
+    /// Whether something was handed out, or skipped, and is not committed.
+    pub(crate) dirty: bool,
+    gap: Owed,
+    /// Whether a jump over a gap waits for the application's commit.
+    jump_pending: bool,
+    evicted: bool,
+}
+
+/// What the application has to be told, or has been told, of the latest gap.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owed {
+    Nothing,
+    /// To be told.
+    Gap(Gap),
+    /// Told; its next call shows that it knows.
+    Receipt,
+}
+
+impl Seat {
+    /// Takes a slot and makes it active; returns the seat and where to read from.
+    pub(crate) fn take(
+        options: &ReaderOptions,
+        attached: &Attached,
+        table: &Table,
+        locks: LockFile,
+    ) -> Result<(Self, Place, u64)> {
+        let ring = &attached.ring;
+        let registry = Registry { paths: &attached.paths, table, ring, file: locks.file() };
+        let known = match &options.name {
+            Some(name) => registry.claim_name(name, &locks)?,
+            None => None,
+        };
+        let resumed = known.filter(|_| options.start == Start::Resume);
+        let head = ring.head();
+        let slot = match known {
+            Some(index) => table.slot(index),
+            None => table.slot(registry.claim_free(&locks, head)?),
+        };
+        // What the reader has a right to, and where it can begin.
+        let (asked, place) = match resumed {
+            Some(_) => {
+                let cursor = recover_cursor(ring, slot, head);
+                (cursor, attached.not_too_old(ring.seek(Seek::Sequence(cursor))))
+            }
+            None => attached.start(options.start)?,
+        };
+        let (epoch, closed_epoch) = (ring.get(at::EPOCH), ring.get(at::CLOSED_EPOCH));
+        let mut told = if epoch > closed_epoch { closed_epoch } else { closed_epoch.saturating_sub(1) };
+        let mut untold = None;
+        if resumed.is_some() {
+            slot.discard_jump(asked);
+            untold = slot.untold_gap(asked);
+            told = slot.told_epoch().min(closed_epoch);
+        } else {
+            slot.reset_books(asked);
+            slot.set_told_epoch(told);
+        }
+        if known.is_none() {
+            // A name that is there stays untouched: a death half-way through writing it would orphan the slot.
+            slot.reset_counters();
+            slot.set_name(options.name.as_deref().unwrap_or(""));
+        }
+        let hold_for = u64::try_from(options.hold_for.as_nanos()).unwrap_or(u64::MAX);
+        slot.set_owner(table.next_id(), sys::identity(), hold_for, sys::wall_clock());
+
+        for _ in 0..JOIN_TRIES {
+            if place.sequence > asked {
+                slot.prepare_jump(asked, place.sequence);
+            }
+            let from = slot.control();
+            let joining = from.joining(options.class, options.name.is_some(), options.hold);
+            if let Some(place) = join(ring, table, slot, from, joining, place) {
+                let gap = Gap { first: untold.unwrap_or(asked).min(asked), end: place.sequence };
+                let seat = Self {
+                    slot: table.own(slot.index()),
+                    control: joining.with(Phase::Active),
+                    locks,
+                    class: options.class,
+                    name: options.name.clone(),
+                    hold: options.hold,
+                    auto_commit: options.auto_commit,
+                    dirty: false,
+                    gap: if gap.is_empty() { Owed::Nothing } else { Owed::Gap(gap) },
+                    jump_pending: false,
+                    evicted: false,
+                };
+                return Ok((seat, place, told));
+            }
+        }
+        Err(Error::WrongState { what: "join", why: "the writer evicted this reader each time before it was active" })
+    }
+
+    /// Moves the cursor to where the stream is.
+    #[inline(always)]
+    pub(crate) fn commit(&mut self, stream: &Stream, table: &Table) {
+        if !self.dirty {
+            return;
+        }
+        self.dirty = false;
+        let next = stream.consumer.next;
+        self.slot.get().move_cursor(next.position, next.sequence);
+        let waiting = stream.ring().word(at::WAITING).load(Ordering::Relaxed);
+        if waiting != 0 && next.position >= waiting {
+            wake::wake_writer(table);
+        }
+    }
+
+    /// Moves the cursor on the application's word.
+    pub(crate) fn commit_all(&mut self, stream: &Stream, table: &Table) {
+        self.jump_pending = false;
+        self.dirty = true;
+        self.commit(stream, table);
+    }
+
+    /// What every call for more begins with: the records handed out before count as handled.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, stream: &Stream, table: &Table) -> Option<Gap> {
+        if self.auto_commit {
+            self.commit(stream, table);
+        }
+        if self.gap == Owed::Nothing { None } else { self.settle_gap() }
+    }
+
+    #[cold]
+    fn settle_gap(&mut self) -> Option<Gap> {
+        match std::mem::replace(&mut self.gap, Owed::Nothing) {
+            Owed::Gap(gap) => {
+                self.gap = Owed::Receipt;
+                Some(gap)
+            }
+            Owed::Receipt => {
+                self.slot.get().gap_told();
+                None
+            }
+            Owed::Nothing => None,
+        }
+    }
+
+    /// Looks for the next record, gap or end.
+    #[inline(always)]
+    pub(crate) fn poll(&mut self, stream: &mut Stream, table: &Table) -> Result<Poll> {
+        if let Some(found) = stream.quick() {
+            self.dirty = true;
+            return Ok(Poll::Record(found));
+        }
+        self.poll_slow(stream, table)
+    }
+
+    /// The same, for whatever is not just the next record.
+    #[inline(never)]
+    pub(crate) fn poll_slow(&mut self, stream: &mut Stream, table: &Table) -> Result<Poll> {
+        match stream.step()? {
+            Step::Record(found) => {
+                self.dirty = true;
+                Ok(Poll::Record(found))
+            }
+            other => self.poll_other(stream, table, &other),
+        }
+    }
+
+    /// Everything but a record.
+    fn poll_other(&mut self, stream: &mut Stream, table: &Table, step: &Step) -> Result<Poll> {
+        let slot = self.slot.get();
+        if slot.control() != self.control {
+            self.evicted = true;
+            let oldest = stream.ring().seek(Seek::Oldest).sequence;
+            let first = stream.consumer.next.sequence;
+            return Ok(Poll::Evicted(Gap { first, end: oldest.max(first) }));
+        }
+        match step {
+            Step::Closed => Ok(Poll::Closed),
+            Step::Lapped => Ok(Poll::Gap(self.jump(stream, table))),
+            _ => {
+                // Padding and records skipped by the filter are done with, unless something handed out waits for its commit.
+                if (self.auto_commit || !self.dirty) && stream.consumer.next.position != slot.position() {
+                    self.dirty = true;
+                    self.commit(stream, table);
+                }
+                Ok(stream.on_empty())
+            }
+        }
+    }
+
+    /// Moves a lapped reader up. The gap stays on record until the application comes back for more.
+    fn jump(&mut self, stream: &mut Stream, table: &Table) -> Gap {
+        if self.jump_pending {
+            // The slot can keep one jump ahead of the cursor, so a second one commits the first.
+            self.dirty = true;
+            self.commit(stream, table);
+        }
+        let gap = stream.move_up();
+        self.slot.get().prepare_jump(gap.first, gap.end);
+        self.dirty = true;
+        self.jump_pending = !self.auto_commit;
+        if self.auto_commit {
+            self.commit(stream, table);
+        }
+        self.gap = Owed::Receipt;
+        gap
+    }
+
+    /// Starts reading elsewhere, after an eviction or to seek; returns what is skipped.
+    pub(crate) fn rejoin(&mut self, stream: &mut Stream, table: &Table, start: Start) -> Result<Gap> {
+        let next = stream.consumer.next.sequence;
+        let (asked, mut place) = match start {
+            Start::Resume => (next, stream.attached.not_too_old(stream.ring().seek(Seek::Sequence(next)))),
+            start => stream.attached.start(start)?,
+        };
+        let first = asked.min(next);
+        let slot = table.slot(self.slot.get().index());
+        for _ in 0..JOIN_TRIES {
+            if asked < next {
+                slot.reset_books(asked);
+            } else {
+                slot.discard_jump(next);
+                slot.move_cursor(slot.position(), next);
+            }
+            if place.sequence > first {
+                slot.prepare_jump(first, place.sequence);
+            }
+            let from = slot.control();
+            let joining = from.joining(self.class, self.name.is_some(), self.hold);
+            if let Some(settled) = join(&stream.attached.ring, table, slot, from, joining, place) {
+                self.control = joining.with(Phase::Active);
+                self.evicted = false;
+                self.dirty = false;
+                self.jump_pending = false;
+                self.gap = Owed::Nothing;
+                slot.gap_told();
+                stream.consumer.go_to(settled);
+                return Ok(Gap { first: first.min(settled.sequence), end: settled.sequence });
+            }
+            place = stream.attached.ring.seek(Seek::Sequence(place.sequence));
+        }
+        Err(Error::WrongState { what: "rejoin", why: "the writer evicted this reader each time before it was active" })
+    }
+
+    /// Gives the slot back, or keeps it for its name.
+    ///
+    /// The last record handed out counts as handled, unless a panic is what ends its reader.
+    pub(crate) fn leave(&mut self, stream: &Stream, table: &Table) {
+        if self.auto_commit && !std::thread::panicking() && !self.evicted {
+            self.commit(stream, table);
+        }
+        let slot = self.slot.get();
+        slot.set_detached_at(sys::boot_clock());
+        loop {
+            let control = slot.control();
+            let next = match control.phase() {
+                _ if self.name.is_none() => Phase::Free,
+                Phase::Evicted => break,
+                _ => Phase::Detached,
+            };
+            if slot.transition(control, control.with(next)) {
+                break;
+            }
+        }
+        wake::wake_writer(table);
+        // The locks go with the descriptor; a name's lock is given back first, so that nobody finds the name taken and the slot free.
+        if let Some(name) = &self.name
+            && let Err(error) = self.locks.unlock(&stream.attached.paths.table, name_lock_byte(name))
+        {
+            debug_assert!(false, "{error}");
+        }
+    }
+}
