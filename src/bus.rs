@@ -8,7 +8,7 @@ use crate::report::{ReaderId, ReaderInfo};
 use crate::ring::Seek;
 use crate::stream::Closed;
 use crate::sync::Ordering;
-use crate::sys::LockFile;
+use crate::sys::{self, LockFile};
 use crate::table::Table;
 use crate::writer::Stats;
 use std::fs::File;
@@ -103,11 +103,13 @@ impl Snapshot {
     fn of(attached: &Attached, table: Option<(&Table, &File)>) -> Result<Self> {
         let ring = &attached.ring;
         let facts = &attached.facts;
+        let alive = attached.writer_alive()?;
+        // Read after the lock was looked at, which a writer gives back last.
         let epoch = ring.word(at::EPOCH).load(Ordering::Acquire);
         let closed = Closed::of(ring);
         let state = if ring.get(at::STATE) == at::REPLACED {
             WriterState::Replaced
-        } else if attached.writer_alive()? {
+        } else if alive {
             WriterState::Alive
         } else if epoch == 0 {
             WriterState::Never
@@ -169,6 +171,7 @@ pub struct Bus {
     attached: Attached,
     table: Table,
     locks: LockFile,
+    generation: u64,
 }
 
 impl Bus {
@@ -193,18 +196,23 @@ impl Bus {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let (attached, table) = files::attach(path.as_ref(), Role::Reader)?;
         let locks = attached.table_locks()?;
-        Ok(Self { attached, table, locks })
+        Ok(Self { attached, table, locks, generation: sys::fork_generation() })
     }
 
-    fn registry(&self) -> Registry<'_> {
-        Registry { paths: &self.attached.paths, table: &self.table, ring: &self.attached.ring, file: self.locks.file() }
+    fn registry(&self) -> Result<Registry<'_>> {
+        if self.generation != sys::fork_generation() {
+            return Err(Error::Forked);
+        }
+        let Self { attached, table, locks, .. } = self;
+        Ok(Registry { paths: &attached.paths, table, ring: &attached.ring, file: locks.file() })
     }
 
     /// Looks at the bus.
     ///
     /// # Errors
-    /// [`Error::Io`] from the locks.
+    /// [`Error::Io`] from the locks, [`Error::Forked`].
     pub fn snapshot(&self) -> Result<Snapshot> {
+        self.registry()?;
         Snapshot::of(&self.attached, Some((&self.table, self.locks.file())))
     }
 
@@ -213,8 +221,8 @@ impl Bus {
     /// # Errors
     /// [`Error::NoSuchReader`]; [`Error::NotEvictable`] for a living pinned reader.
     pub fn evict(&self, id: ReaderId) -> Result<Option<ReaderInfo>> {
-        let registry = self.registry();
-        registry.evict(registry.find(id)?, self.attached.ring.head())
+        let registry = self.registry()?;
+        registry.evict(registry.find(id)?, id, self.attached.ring.head())
     }
 
     /// Reclaims the slots of dead readers and returns who they were; named ones are kept as detached.
@@ -222,7 +230,7 @@ impl Bus {
     /// # Errors
     /// [`Error::Io`] from the locks.
     pub fn reap(&self) -> Result<Vec<ReaderInfo>> {
-        self.registry().reap_all(&self.locks, self.attached.ring.head())
+        self.registry()?.reap_all(&self.locks, self.attached.ring.head())
     }
 
     /// Forgets a name whose reader is away; its place in the stream is lost.
@@ -230,7 +238,7 @@ impl Bus {
     /// # Errors
     /// [`Error::NameUnknown`]; [`Error::NameTaken`] while a living process has the name.
     pub fn forget(&self, name: &str) -> Result<()> {
-        self.registry().forget(name, &self.locks)
+        self.registry()?.forget(name, &self.locks)
     }
 
     /// Removes a bus that has no living writer, and whatever a creator that died left behind. Its readers are told that it was replaced.

@@ -108,6 +108,8 @@ pub struct Batch<'w> {
     first: Option<(u64, Commit)>,
     /// Payload bytes so far.
     payload: u64,
+    /// Bytes of the ring that its records take, wherever in it they come to lie.
+    size: u64,
     /// The hot path's bound from `next` on. That of the head is closed while the batch lives.
     fast_end: u64,
 }
@@ -117,7 +119,7 @@ impl<'w> Batch<'w> {
         let next = writer.publisher.head;
         let fast_end = writer.publisher.fast_end_from(next.position);
         writer.publisher.close_fast_path();
-        Self { writer, next, first: None, payload: 0, fast_end }
+        Self { writer, next, first: None, payload: 0, size: 0, fast_end }
     }
 
     /// Counts the records pushed.
@@ -133,8 +135,8 @@ impl<'w> Batch<'w> {
     /// Adds a record; waits, refuses or evicts by the writer's policy if readers are in the way.
     ///
     /// # Errors
-    /// As [`Writer::publish`]; [`PublishError::TooLarge`] also if the batch would exceed a quarter of the ring. The batch keeps what it
-    /// has, and can be committed.
+    /// As [`Writer::publish`]; [`PublishError::TooLarge`] also if the batch, each record with its header of 16 bytes (24 on a stamped bus)
+    /// and rounded up to 16, would exceed a quarter of the ring. The batch keeps what it has, and can be committed.
     #[inline]
     pub fn push(&mut self, payload: &[u8]) -> Result<(), PublishError> {
         self.push_tagged(0, payload)
@@ -149,11 +151,9 @@ impl<'w> Batch<'w> {
         self.writer.check_fork()?;
         let from = self.next.position;
         let geometry = self.writer.attached.facts.geometry;
-        let used = from - self.writer.publisher.head.position;
-        let size = geometry.record_size((payload.len() as u64).min(geometry.capacity));
-        if used + size > geometry.capacity / 4 && !self.is_empty() {
-            let length = self.payload + payload.len() as u64;
-            return Err(PublishError::TooLarge { length, max: geometry.max_record() });
+        let size = self.size + geometry.record_size((payload.len() as u64).min(geometry.capacity));
+        if size > geometry.capacity / 4 && !self.is_empty() {
+            return Err(PublishError::TooLarge { length: size, max: geometry.capacity / 4 });
         }
         let reserved = match self.writer.publisher.reserve_below(self.fast_end, from, payload.len()) {
             Some(reserved) => reserved,
@@ -173,6 +173,7 @@ impl<'w> Batch<'w> {
             self.first = Some((reserved.from, visible));
         }
         self.payload += payload.len() as u64;
+        self.size = size;
         self.next = Place { position: reserved.end, sequence: self.next.sequence + 1 };
         Ok(())
     }

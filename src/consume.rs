@@ -42,11 +42,13 @@ pub(crate) struct Consumer {
     streak: u64,
     /// Epoch of the latest close that the application knows of.
     pub(crate) told: u64,
+    /// Epoch of the close that it stands at, once it was found.
+    pub(crate) closing: u64,
 }
 
 impl Consumer {
     pub(crate) fn new(next: Place, told: u64) -> Self {
-        Self { next, seen: next.position, streak: 2, told }
+        Self { next, seen: next.position, streak: 2, told, closing: told }
     }
 
     /// Looks at the next record; its payload is not validated yet.
@@ -97,10 +99,11 @@ impl Consumer {
                 self.caught_up();
             }
         }
-        if let Some(closed) = ring.closed_since(self.told) {
+        if let Some((epoch, closed)) = ring.closed_since(self.told) {
             // Bounded first: who asks twice gets the same answer.
             self.seen = self.seen.min(closed);
             if self.next.position >= closed {
+                self.closing = epoch;
                 return true;
             }
         }

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the thread looks whether writers are still alive.
 const LIVENESS: Duration = Duration::from_millis(100);
@@ -33,6 +33,7 @@ struct Watch {
     /// Zero while nobody waits, else the wake word's low half plus one.
     armed: LocalU64,
     blind: AtomicBool,
+    blind_since: Mutex<Option<Instant>>,
     /// Whether a writer was alive when last looked.
     writer_alive: AtomicBool,
 }
@@ -54,6 +55,14 @@ impl Watch {
         {
             debug_assert!(false, "{error}");
         }
+    }
+
+    /// Says whether a reader that nobody can promise a wake-up has waited long enough.
+    fn is_due(&self, now: Instant) -> bool {
+        let mut since = self.blind_since.lock().unwrap_or_else(PoisonError::into_inner);
+        self.blind.load(Local::Relaxed)
+            && now.duration_since(*since.get_or_insert(now)) >= BLIND
+            && since.take().is_some()
     }
 
     /// Says whether the writer came or went since the last look.
@@ -84,6 +93,7 @@ impl Event {
             path: path.clone(),
             armed: LocalU64::new(0),
             blind: AtomicBool::new(false),
+            blind_since: Mutex::new(None),
             writer_alive: AtomicBool::new(true),
         });
         watch.signal().map_err(|source| Error::io("signal an event descriptor for", &path, source))?;
@@ -157,6 +167,7 @@ impl Watcher {
     }
 
     fn run(&self) {
+        let mut liveness = Instant::now() + LIVENESS;
         loop {
             let turn = self.turn.load(crate::sync::Ordering::Acquire);
             let watches: Vec<Arc<Watch>> = {
@@ -164,30 +175,30 @@ impl Watcher {
                 list.retain(|watch| watch.strong_count() != 0);
                 list.iter().filter_map(Weak::upgrade).collect()
             };
+            // However busy some buses are, the others are looked after in time.
+            let now = Instant::now();
+            if now >= liveness {
+                liveness = now + LIVENESS;
+                watches.iter().filter(|watch| watch.writer_changed()).for_each(|watch| watch.fire());
+            }
             let mut words = vec![(&self.turn, turn)];
-            let mut longest = if watches.is_empty() { None } else { Some(LIVENESS) };
+            let mut longest = if watches.is_empty() { None } else { Some(liveness - now) };
             for watch in &watches {
                 let armed = watch.armed.load(Local::Acquire);
                 if armed == 0 {
                     continue;
                 }
                 let wake = watch.table.wake_word();
-                if wake.load(crate::sync::Ordering::Acquire) as u32 != (armed - 1) as u32 {
+                if wake.load(crate::sync::Ordering::Acquire) as u32 != (armed - 1) as u32 || watch.is_due(now) {
                     watch.fire();
                     continue;
                 }
                 if watch.blind.load(Local::Relaxed) {
-                    longest = Some(BLIND);
+                    longest = longest.map(|longest| longest.min(BLIND));
                 }
                 words.push((wake, armed - 1));
             }
-            if !sys::futex_wait_any(&words, longest) {
-                for watch in &watches {
-                    if watch.blind.load(Local::Relaxed) || watch.writer_changed() {
-                        watch.fire();
-                    }
-                }
-            }
+            sys::futex_wait_any(&words, longest);
         }
     }
 }

@@ -34,7 +34,10 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
+    /// Absolute, so that a change of the working directory changes nothing.
     pub(crate) fn of(path: &Path) -> Self {
+        // Only an empty path, or no working directory, has no absolute form: the first call with it then says so.
+        let path = &std::path::absolute(path).unwrap_or_else(|_| path.into());
         let with = |suffix: &str| {
             let mut name = OsString::from(path);
             name.push(suffix);

@@ -81,11 +81,19 @@ impl Observer {
         if let Some(found) = stream.quick() {
             return Ok(Poll::Record(found));
         }
+        // Asked before the look: what the look finds empty then stays so.
+        let replaced = stream.replaced();
         Ok(match stream.step()? {
             Step::Record(found) => Poll::Record(found),
             Step::Lapped => Poll::Gap(stream.move_up()),
             Step::Closed => Poll::Closed,
-            Step::Empty | Step::Corrupt(..) => stream.on_empty(),
+            Step::Empty | Step::Corrupt(..) => {
+                if replaced {
+                    Poll::Replaced
+                } else {
+                    Poll::Empty
+                }
+            }
         })
     }
 

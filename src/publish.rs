@@ -26,7 +26,7 @@ use crate::map::{Filler, prefetch_write, store_bytes};
 use crate::ring::{Place, Ring};
 use crate::sync::{AtomicU64, Ordering, fence, hint, light_fence};
 use crate::sys;
-use crate::table::{Phase, Table};
+use crate::table::{Phase, Slot, Table};
 use crate::wake;
 
 /// Why a reservation failed; nothing was changed.
@@ -124,6 +124,9 @@ impl Publisher {
             return Err(("limit", head, limit));
         }
         let sequence = ring.get(at::HEAD_SEQUENCE);
+        if sequence > MAX_POSITION {
+            return Err(("the head's sequence", MAX_POSITION, sequence));
+        }
         let head = walk_to_tip(ring, Place { position: head, sequence }, limit);
         ring.void_entries_above(head.position);
         ring.word(at::INTENT).store(limit, Ordering::Release);
@@ -281,14 +284,8 @@ impl Publisher {
         let (mut lowest, mut runner_up, mut slowest) = (u64::MAX, u64::MAX, None);
         gating.retain(|&index| {
             let slot = table.slot(index);
-            let control = slot.control();
-            let gates = match control.phase() {
-                Phase::Joining | Phase::Active => control.class().gates(),
-                // An evicted slot comes back only by a join, which moves the counter.
-                Phase::Free | Phase::Evicted => false,
-                Phase::Detached => control.class().gates() && slot.still_holds(control, sys::boot_clock()),
-            };
-            if !gates {
+            if !gates(slot) {
+                // It comes back only by a join, which moves the counter.
                 self.gate.warned[index as usize] = 0;
                 return false;
             }
@@ -333,15 +330,12 @@ impl Publisher {
 
     /// Slots in the way of a cursor position: those that gate below it.
     pub(crate) fn in_the_way<'t>(&self, table: &'t Table, cursor: u64) -> impl Iterator<Item = u32> + use<'t, '_> {
-        table.slots().filter_map(move |slot| {
-            let control = slot.control();
-            let gates = match control.phase() {
-                Phase::Joining | Phase::Active => control.class().gates(),
-                Phase::Detached => control.class().gates() && slot.still_holds(control, sys::boot_clock()),
-                Phase::Free | Phase::Evicted => false,
-            };
-            (gates && self.clamp(slot.position()) < cursor).then_some(slot.index())
-        })
+        table.slots().filter(move |&slot| self.is_in_the_way(slot, cursor)).map(|slot| slot.index())
+    }
+
+    /// Says whether the reader in a slot gates below a cursor position.
+    pub(crate) fn is_in_the_way(&self, slot: Slot<'_>, cursor: u64) -> bool {
+        gates(slot) && self.clamp(slot.position()) < cursor
     }
 
     /// Makes the next reservation look at every slot again, after evictions and reaping.
@@ -504,6 +498,17 @@ impl Publisher {
     pub(crate) fn count_bytes(&mut self, bytes: u64) {
         self.bytes += bytes;
     }
+}
+
+/// Says whether the reader in a slot holds the writer up at all.
+fn gates(slot: Slot<'_>) -> bool {
+    let control = slot.control();
+    control.class().gates()
+        && match control.phase() {
+            Phase::Joining | Phase::Active => true,
+            Phase::Detached => slot.still_holds(control, sys::boot_clock()),
+            Phase::Free | Phase::Evicted => false,
+        }
 }
 
 /// The fence of a writer that nobody else can make fence: out of line, so that the hot path of all others holds none.

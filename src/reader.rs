@@ -159,7 +159,8 @@ impl ReaderOptions {
 /// A registered reader.
 ///
 /// Each record reaches it once, in order, or it is told exactly which ones did not. Moves between threads, is used by one at a
-/// time. Dropping it gives its slot back, or keeps it for its name.
+/// time. Dropping it gives its slot back, or keeps it for its name; the record returned last then counts as not handled, so
+/// [`commit`](Self::commit) first if it was.
 ///
 /// ```
 /// use lapwing::{Next, Options, Reader};
@@ -254,7 +255,7 @@ impl Reader {
         event.clear()?;
         let (seen, blind) = stream.announce(table);
         let found = match seat.poll_slow(stream, table)? {
-            Poll::Empty => stream.look_around()?.unwrap_or(Poll::Empty),
+            Poll::Empty => stream.look_around(&mut |stream| seat.poll_slow(stream, table))?,
             other => other,
         };
         if let Poll::Empty = found {
@@ -322,6 +323,10 @@ impl Reader {
             self.seat.dirty |= burst != 0;
             count += burst;
             if count == max {
+                if let Some(event) = &self.event {
+                    // There may be more: another edge for those who wait for one.
+                    event.signal()?;
+                }
                 break Ok(Poll::Empty);
             }
             let poll = match self.seat.poll(&mut self.stream, &self.table) {
@@ -353,7 +358,8 @@ impl Reader {
 
     /// Starts reading elsewhere: after an eviction, or to seek. Returns what is skipped between the next record wanted and the new place.
     ///
-    /// [`Start::Resume`] means: where it stands, or as close as the ring allows. Going back starts the reader's books anew.
+    /// [`Start::Resume`] means: where it stands, or as close as the ring allows. Going back starts the reader's books anew. Whatever
+    /// was returned before counts as handled from here on, under manual commit too.
     ///
     /// # Errors
     /// [`Error::FutureSequence`], [`Error::Forked`].

@@ -53,17 +53,17 @@ impl<'a> Registry<'a> {
         self.table.slots().find(taken).ok_or(Error::NoSuchReader { id: id.0 })
     }
 
-    /// Evicts the reader in a slot: it gates no longer. `None` if it was evicted already or has left.
+    /// Evicts a reader from its slot: it gates no longer. `None` if it was evicted already or has left.
     ///
     /// # Errors
     /// [`Error::NotEvictable`] for a living pinned reader.
-    pub(crate) fn evict(&self, slot: Slot<'_>, head: Place) -> Result<Option<ReaderInfo>> {
+    pub(crate) fn evict(&self, slot: Slot<'_>, id: ReaderId, head: Place) -> Result<Option<ReaderInfo>> {
         loop {
             let control = slot.control();
             if matches!(control.phase(), Phase::Free | Phase::Evicted) {
                 return Ok(None);
             }
-            let Some(info) = self.info(slot.index(), head)? else { return Ok(None) };
+            let Some(info) = self.info(slot.index(), head)?.filter(|info| info.id == id) else { return Ok(None) };
             if control.class() == Class::Pinned && info.alive {
                 return Err(Error::NotEvictable { id: info.id.0, pid: info.pid });
             }

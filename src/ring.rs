@@ -192,13 +192,13 @@ impl Ring {
         for _ in 0..TRIES {
             // Rounded and bounded, whatever the file says: no index may come from it unchecked.
             place.position = self.head_position().min(MAX_POSITION) & !(ALIGN - 1);
-            place.sequence = self.word(at::HEAD_SEQUENCE).load(Ordering::Acquire);
+            place.sequence = self.word(at::HEAD_SEQUENCE).load(Ordering::Acquire).min(MAX_POSITION);
             if self.commit_word(place.position).load(Ordering::Acquire) == 0 {
                 if self.intact(place.position) {
                     return place;
                 }
             } else {
-                place.sequence = self.sequence_word(place.position).load(Ordering::Relaxed);
+                place.sequence = self.sequence_word(place.position).load(Ordering::Relaxed).min(MAX_POSITION);
                 if self.intact(place.position) {
                     return place;
                 }
@@ -239,6 +239,7 @@ impl Ring {
         let sound = found == boundary
             && position >= boundary
             && position <= head
+            && sequence <= MAX_POSITION
             && position.is_multiple_of(ALIGN)
             && self.intact(boundary);
         sound.then_some((Place { position, sequence }, time))
@@ -332,12 +333,13 @@ impl Ring {
         self.intact(place.position).then_some(place)
     }
 
-    /// Where the stream was closed, if that was in a later epoch than `told`.
+    /// The latest close, as epoch and position, if its epoch is later than `told`.
     ///
     /// Acquire pairs with the Release in [`Self::close`]: position, sequence and reason are those of that epoch (or a later one).
     #[inline(always)]
-    pub(crate) fn closed_since(&self, told: u64) -> Option<u64> {
-        (self.word(at::CLOSED_EPOCH).load(Ordering::Acquire) > told).then(|| self.get(at::CLOSED_POSITION))
+    pub(crate) fn closed_since(&self, told: u64) -> Option<(u64, u64)> {
+        let epoch = self.word(at::CLOSED_EPOCH).load(Ordering::Acquire);
+        (epoch > told).then(|| (epoch, self.get(at::CLOSED_POSITION)))
     }
 
     /// Marks the end of the stream at `head`; the caller is the writer, and wakes everybody afterwards.

@@ -76,12 +76,13 @@ impl Seat {
             None => attached.start(options.start)?,
         };
         let (epoch, closed_epoch) = (ring.get(at::EPOCH), ring.get(at::CLOSED_EPOCH));
+        // A stream that is closed now is told to be, again to a reader that comes back; an earlier end only to one that was not told.
         let mut told = if epoch > closed_epoch { closed_epoch } else { closed_epoch.saturating_sub(1) };
         let mut untold = None;
         if resumed.is_some() {
             slot.discard_jump(asked);
             untold = slot.untold_gap(asked);
-            told = slot.told_epoch().min(closed_epoch);
+            told = told.min(slot.told_epoch());
         } else {
             slot.reset_books(asked);
             slot.set_told_epoch(told);
@@ -92,7 +93,7 @@ impl Seat {
             slot.set_name(options.name.as_deref().unwrap_or(""));
         }
         let hold_for = u64::try_from(options.hold_for.as_nanos()).unwrap_or(u64::MAX);
-        slot.set_owner(table.next_id(), sys::identity(), hold_for, sys::wall_clock());
+        slot.set_owner(table.next_id(), sys::identity(), hold_for, sys::wall_clock(), sys::boot_clock());
 
         for _ in 0..JOIN_TRIES {
             if place.sequence > asked {
@@ -180,17 +181,19 @@ impl Seat {
     /// The same, for whatever is not just the next record.
     #[inline(never)]
     pub(crate) fn poll_slow(&mut self, stream: &mut Stream, table: &Table) -> Result<Poll> {
+        // Asked before the look: what the look finds empty then stays so.
+        let replaced = stream.replaced();
         match stream.step()? {
             Step::Record(found) => {
                 self.dirty = true;
                 Ok(Poll::Record(found))
             }
-            other => self.poll_other(stream, table, &other),
+            other => self.poll_other(stream, table, &other, replaced),
         }
     }
 
     /// Everything but a record.
-    fn poll_other(&mut self, stream: &mut Stream, table: &Table, step: &Step) -> Result<Poll> {
+    fn poll_other(&mut self, stream: &mut Stream, table: &Table, step: &Step, replaced: bool) -> Result<Poll> {
         let slot = self.slot.get();
         if slot.control() != self.control {
             self.evicted = true;
@@ -207,7 +210,7 @@ impl Seat {
                     self.dirty = true;
                     self.commit(stream, table);
                 }
-                Ok(stream.on_empty())
+                Ok(if replaced { Poll::Replaced } else { Poll::Empty })
             }
         }
     }
@@ -237,7 +240,10 @@ impl Seat {
             Start::Resume => (next, stream.attached.not_too_old(stream.ring().seek(Seek::Sequence(next)))),
             start => stream.attached.start(start)?,
         };
-        let first = asked.min(next);
+        let first = match self.gap {
+            Owed::Gap(gap) => gap.first.min(asked.min(next)),
+            _ => asked.min(next),
+        };
         let slot = table.slot(self.slot.get().index());
         for _ in 0..JOIN_TRIES {
             if asked < next {
@@ -256,8 +262,7 @@ impl Seat {
                 self.evicted = false;
                 self.dirty = false;
                 self.jump_pending = false;
-                self.gap = Owed::Nothing;
-                slot.gap_told();
+                self.gap = Owed::Receipt;
                 stream.consumer.go_to(settled);
                 return Ok(Gap { first: first.min(settled.sequence), end: settled.sequence });
             }
@@ -268,11 +273,8 @@ impl Seat {
 
     /// Gives the slot back, or keeps it for its name.
     ///
-    /// The last record handed out counts as handled, unless a panic is what ends its reader.
-    pub(crate) fn leave(&mut self, stream: &Stream, table: &Table) {
-        if self.auto_commit && !std::thread::panicking() && !self.evicted {
-            self.commit(stream, table);
-        }
+    /// The cursor stays where it is: who leaves early may not have handled the last record.
+    pub(crate) fn leave(&self, stream: &Stream, table: &Table) {
         let slot = self.slot.get();
         slot.set_detached_at(sys::boot_clock());
         loop {

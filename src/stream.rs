@@ -316,17 +316,20 @@ impl Stream {
         }
     }
 
-    /// Says what an empty look means: nothing yet, or never again.
-    pub(crate) fn on_empty(&self) -> Poll {
-        if self.ring().word(at::STATE).load(Ordering::Acquire) == at::REPLACED { Poll::Replaced } else { Poll::Empty }
+    /// Says whether this ring was recreated or removed, so that nothing is added to it any more.
+    pub(crate) fn replaced(&self) -> bool {
+        self.ring().word(at::STATE).load(Ordering::Acquire) == at::REPLACED
     }
 
     /// Notes that the application is told of the close that the reader stands at.
     pub(crate) fn tell_closed(&mut self) -> Closed {
-        let closed = Closed::of(self.ring());
-        let closed = closed.unwrap_or(Closed { sequence: 0, epoch: 0, code: 0, reason: String::new() });
-        self.consumer.told = closed.epoch;
-        closed
+        let epoch = self.consumer.closing;
+        self.consumer.told = epoch;
+        let (code, reason) = self.ring().reason();
+        // A later writer may have closed it again meanwhile, for a reason of its own.
+        let (code, reason) =
+            if self.ring().get(at::CLOSED_EPOCH) == epoch { (code, reason) } else { (0, String::new()) };
+        Closed { sequence: self.consumer.next.sequence, epoch, code, reason }
     }
 
     /// Where a lapped reader that does not gate goes on.
@@ -337,17 +340,28 @@ impl Stream {
         Gap { first, end: place.sequence.max(first) }
     }
 
-    /// Looks after writer and files: what a waiting reader does every 100 ms.
-    pub(crate) fn look_around(&mut self) -> Result<Option<Poll>> {
+    /// Looks after writer and files, as a waiting reader does every 100 ms; what either left behind to read comes first.
+    pub(crate) fn look_around<P>(&mut self, poll: &mut P) -> Result<Poll>
+    where
+        P: FnMut(&mut Self) -> Result<Poll>,
+    {
+        let alive = self.attached.writer_alive()?;
+        // Read after the lock was looked at, which a writer gives back last.
         let (epoch, closed) = (self.ring().get(at::EPOCH), self.ring().get(at::CLOSED_EPOCH));
-        let ended = epoch != 0 && closed == epoch;
-        if self.attached.writer_alive()? {
-            self.absent_told = false;
-        } else if !ended && !std::mem::replace(&mut self.absent_told, true) {
-            return Ok(Some(Poll::Absent));
-        }
+        let absent = !alive && (epoch == 0 || closed != epoch);
         let moved = files::id_at(&self.attached.paths.ring) != Some(self.attached.ring_id);
-        Ok(moved.then_some(Poll::Orphaned))
+        self.absent_told &= absent;
+        if !moved && (!absent || self.absent_told) {
+            return Ok(Poll::Empty);
+        }
+        Ok(match poll(self)? {
+            Poll::Empty if moved => Poll::Orphaned,
+            Poll::Empty => {
+                self.absent_told = true;
+                Poll::Absent
+            }
+            other => other,
+        })
     }
 
     /// Waits until `poll` gives something, or until the deadline, and returns `Empty` then.
@@ -399,8 +413,9 @@ impl Stream {
             // A first wait with nobody there is told at once; later ones every 100 ms.
             if now == looked || now.duration_since(looked) >= LIVENESS {
                 self.looked = Some(now);
-                if let Some(found) = self.look_around()? {
-                    return Ok(found);
+                match self.look_around(&mut poll)? {
+                    Poll::Empty => {}
+                    other => return Ok(other),
                 }
             }
             if park {

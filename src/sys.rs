@@ -275,10 +275,10 @@ mod real {
     /// Most words that the kernel waits on at once.
     const MAX_WAIT_ANY: usize = 128;
 
-    /// Sleeps while the low half of each word equals what was seen, for at most `timeout`. False if it was the time-out that ended it.
+    /// Sleeps while the low half of each word equals what was seen, for at most `timeout`.
     ///
     /// What the kernel cannot wait on (before Linux 5.16, or beyond 128 words) is looked at every millisecond instead.
-    pub(crate) fn futex_wait_any(words: &[(&AtomicU64, u64)], timeout: Option<Duration>) -> bool {
+    pub(crate) fn futex_wait_any(words: &[(&AtomicU64, u64)], timeout: Option<Duration>) {
         #[repr(C)]
         struct Waiter {
             value: u64,
@@ -302,11 +302,11 @@ mod real {
         let mut supported = words.len() <= MAX_WAIT_ANY;
         loop {
             if moved() {
-                return true;
+                return;
             }
             let now = clock(libc::CLOCK_MONOTONIC);
             if deadline.is_some_and(|deadline| now >= deadline) {
-                return false;
+                return;
             }
             let slice = if supported { u64::MAX } else { now + 1_000_000 };
             let until = deadline.unwrap_or(u64::MAX).min(slice);
@@ -325,7 +325,8 @@ mod real {
                     libc::CLOCK_MONOTONIC,
                 )
             };
-            if result == -1 && Errno::last() == Errno::ENOSYS {
+            // Not there, or refused by a sandbox.
+            if result == -1 && !matches!(Errno::last(), Errno::EAGAIN | Errno::EINTR | Errno::ETIMEDOUT) {
                 supported = false;
                 std::thread::sleep(Duration::from_millis(1));
             }

@@ -248,7 +248,12 @@ impl Slot<'_> {
     /// The first sequence of a gap that leads up to the cursor and that nobody may have been told of.
     pub(crate) fn untold_gap(&self, sequence: u64) -> Option<u64> {
         let (first, end) = (self.get(at::GAP_FIRST), self.get(at::GAP_END));
-        (end != 0 && end == sequence && first < end).then_some(first)
+        // The end may lie above the cursor: a further jump that was prepared and not made.
+        let untold = first < sequence && sequence <= end;
+        if untold {
+            self.words[at::GAP_END].store(sequence, Ordering::Release);
+        }
+        untold.then_some(first)
     }
 
     /// Notes that the reader knows of its gap.
@@ -289,12 +294,13 @@ impl Slot<'_> {
     }
 
     /// Writes who owns the slot from now on.
-    pub(crate) fn set_owner(&self, id: u64, (pid, process_start): (u64, u64), hold_for: u64, now: u64) {
+    pub(crate) fn set_owner(&self, id: u64, (pid, process_start): (u64, u64), hold_for: u64, now: u64, boot: u64) {
         self.set(at::ID, id);
         self.set(at::PID, pid);
         self.set(at::PROCESS_START, process_start);
-        self.set(at::HOLD_FOR, hold_for);
-        self.set(at::DETACHED_AT, 0);
+        // Away until now, as far as the writer can tell; the clock first, so that no moment looks like a hold that ran out.
+        self.set_detached_at(boot);
+        self.words[at::HOLD_FOR].store(hold_for, Ordering::Release);
         self.set(at::JOINED_AT, now);
     }
 

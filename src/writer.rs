@@ -7,7 +7,7 @@ use crate::layout::{self, ring as at};
 use crate::options::Memory;
 use crate::publish::{Publisher, Refused, Reserved, Warned};
 use crate::registry::Registry;
-use crate::report::{Gap, Overrun, ReaderId, ReaderInfo, WriterEvent};
+use crate::report::{Gap, Overrun, ReaderId, ReaderInfo, State, WriterEvent};
 use crate::ring::Place;
 use crate::sync::Ordering;
 use crate::sys::{self, LockFile};
@@ -139,6 +139,14 @@ impl Writer {
         let ring = &attached.ring;
         let (pid, start) = sys::identity();
         let last = ring.get(at::EPOCH);
+        if last >= layout::MAX_POSITION {
+            return Err(Error::Corrupt {
+                path: path.into(),
+                field: "the epoch",
+                expected: layout::MAX_POSITION,
+                found: last,
+            });
+        }
         if last != 0 && ring.get(at::CLOSED_EPOCH) != last {
             ring.set(at::TAKEOVERS, ring.get(at::TAKEOVERS).wrapping_add(1));
         }
@@ -435,9 +443,22 @@ impl Writer {
 
     /// Evicts readers in the way; false if one of them cannot be.
     fn evict_in_the_way(&mut self, cursor: u64) -> Result<bool> {
-        let slots: Vec<u32> = self.publisher.in_the_way(&self.table, cursor).collect();
-        for slot in slots {
-            match self.registry().evict(self.table.slot(slot), self.publisher.head) {
+        let head = self.publisher.head;
+        let mut victims = Vec::new();
+        for slot in self.publisher.in_the_way(&self.table, cursor) {
+            match self.registry().info(slot, head)? {
+                // Nobody is evicted for a record that one pinned reader keeps out anyway.
+                Some(info) if !info.evictable && info.state != State::Evicted => return Ok(false),
+                Some(info) => victims.push(info),
+                None => {}
+            }
+        }
+        for victim in victims {
+            // It may have made way meanwhile, or another may sit there.
+            if !self.publisher.is_in_the_way(self.table.slot(victim.slot), cursor) {
+                continue;
+            }
+            match self.registry().evict(self.table.slot(victim.slot), victim.id, head) {
                 Ok(evicted) => self.note_evicted(evicted),
                 Err(Error::NotEvictable { .. }) => return Ok(false),
                 Err(error) => return Err(error),
@@ -477,11 +498,16 @@ impl Writer {
         }
     }
 
+    fn check_fork_for_readers(&self) -> Result<()> {
+        self.check_fork().map_err(|_| Error::Forked)
+    }
+
     /// Describes every registered reader.
     ///
     /// # Errors
-    /// [`Error::Io`] from the locks.
+    /// [`Error::Io`] from the locks, [`Error::Forked`].
     pub fn readers(&self) -> Result<Vec<ReaderInfo>> {
+        self.check_fork_for_readers()?;
         self.registry().list(self.publisher.head)
     }
 
@@ -490,8 +516,9 @@ impl Writer {
     /// # Errors
     /// [`Error::NoSuchReader`]; [`Error::NotEvictable`] for a living pinned reader.
     pub fn evict(&mut self, id: ReaderId) -> Result<bool> {
+        self.check_fork_for_readers()?;
         let slot = self.registry().find(id)?.index();
-        let evicted = self.registry().evict(self.table.slot(slot), self.publisher.head)?;
+        let evicted = self.registry().evict(self.table.slot(slot), id, self.publisher.head)?;
         let any = evicted.is_some();
         self.note_evicted(evicted);
         Ok(any)
@@ -502,6 +529,7 @@ impl Writer {
     /// # Errors
     /// [`Error::Io`] from the locks.
     pub fn reap(&mut self) -> Result<Vec<ReaderInfo>> {
+        self.check_fork_for_readers()?;
         let reaped = self.registry().reap_all(&self.table_locks, self.publisher.head)?;
         for reader in &reaped {
             self.note_reaped(Some(reader.clone()));
@@ -550,9 +578,7 @@ impl Writer {
     /// # Errors
     /// [`Error::Io`] from the locks, [`Error::Forked`].
     pub fn wait_for_readers(&mut self, timeout: Option<Duration>) -> Result<bool> {
-        if self.check_fork().is_err() {
-            return Err(Error::Forked);
-        }
+        self.check_fork_for_readers()?;
         let head = self.publisher.head;
         let since = Instant::now();
         let done = loop {
@@ -577,7 +603,9 @@ impl Writer {
 
     /// Returns the bus's counters.
     pub fn stats(&mut self) -> Stats {
-        self.publisher.flush_counters(&self.attached.ring);
+        if self.check_fork().is_ok() {
+            self.publisher.flush_counters(&self.attached.ring);
+        }
         Stats::of(&self.attached.ring, self.publisher.head.sequence)
     }
 
@@ -596,9 +624,7 @@ impl Writer {
     /// # Errors
     /// [`Error::InvalidOption`] for a longer reason (the stream then stays open), [`Error::Forked`].
     pub fn close_with(self, code: u32, reason: &str) -> Result<()> {
-        if self.check_fork().is_err() {
-            return Err(Error::Forked);
-        }
+        self.check_fork_for_readers()?;
         if reason.len() > layout::MAX_REASON {
             return Err(Error::InvalidOption {
                 field: "reason",

@@ -96,6 +96,7 @@ fn a_name_resumes_where_it_left() {
     for _ in 0..4 {
         assert!(matches!(reader.next().unwrap(), Next::Record(_)));
     }
+    reader.commit();
     drop(reader);
     let mut reader = Reader::options().name("a").start(Start::Resume).open(&place.0).unwrap();
     assert_eq!(reader.next_sequence(), 4);
@@ -149,6 +150,7 @@ fn a_descriptor_tells_when_to_look() {
     let descriptor = reader.event_fd().unwrap().as_raw_fd();
     let readable = |timeout| {
         let mut poll = libc::pollfd { fd: descriptor, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one pollfd, alive for the call.
         unsafe { libc::poll(&mut poll, 1, timeout) == 1 }
     };
     assert!(readable(0), "readable at first");
