@@ -159,10 +159,10 @@ impl Deref for Map {
 #[inline(always)]
 pub(crate) fn prefetch_write(word: &AtomicU64) {
     #[cfg(all(not(loom), target_arch = "x86_64"))]
-    // SAFETY: a prefetch touches no memory as far as the program can tell; the address is valid anyway.
+    // SAFETY: a prefetch touches no memory as far as the program can tell; the address is valid anyway. (By hand: the
+    // intrinsic turns into a prefetch for reading unless the whole program is built for newer machines; older ones do nothing here.)
     unsafe {
-        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_ET0>(word.as_ptr().cast::<i8>());
+        std::arch::asm!("prefetchw [{}]", in(reg) word.as_ptr(), options(nostack, preserves_flags));
     }
     #[cfg(all(not(loom), target_arch = "aarch64"))]
     // SAFETY: as above.
