@@ -8,7 +8,7 @@
 
 use crate::layout::Commit;
 use crate::ring::{Look, Place, Ring};
-use crate::sync::{AtomicU64, hint};
+use crate::sync::{AtomicU64, Ordering, hint};
 
 /// A record's header, and where it lies.
 #[derive(Clone, Copy)]
@@ -89,6 +89,19 @@ impl Consumer {
         }
         let (commit, size, payload) = ring.plain(place)?;
         Some((Found { place, commit, end: place.position + size }, payload))
+    }
+
+    /// Says whether, after a glance that gave nothing, there is plainly nothing: no record, no close, not lapped.
+    #[inline(always)]
+    pub(crate) fn plainly_empty(&mut self, ring: &Ring) -> bool {
+        let empty = self.next.position >= self.seen
+            && ring.closed_since(self.told).is_none()
+            && ring.commit_word(self.next.position).load(Ordering::Acquire) == 0
+            && ring.intact(self.next.position);
+        if empty {
+            self.streak = 0;
+        }
+        empty
     }
 
     /// Learns how far it may drain; says whether the stream was closed just here.

@@ -31,6 +31,8 @@
 
 pub mod layout;
 
+#[cfg(all(feature = "async", not(loom)))]
+mod asynchronous;
 #[cfg(not(loom))]
 mod bus;
 #[cfg(not(loom))]
@@ -69,6 +71,9 @@ mod table;
 mod wake;
 #[cfg(not(loom))]
 mod writer;
+
+#[cfg(all(feature = "async", not(loom)))]
+pub use asynchronous::{Item, OwnedRecord, ReaderStream};
 
 #[cfg(not(loom))]
 pub use crate::{

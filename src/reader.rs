@@ -216,6 +216,9 @@ impl Reader {
             self.seat.dirty = true;
             return Ok(Next::Record(self.stream.record(&found)));
         }
+        if self.event.is_none() && self.stream.plainly_empty() && self.seat.is_seated() {
+            return Ok(Next::Empty);
+        }
         self.try_next_slow()
     }
 

@@ -168,12 +168,21 @@ impl Seat {
         }
     }
 
+    /// Says whether nobody has evicted the reader.
+    #[inline(always)]
+    pub(crate) fn is_seated(&self) -> bool {
+        self.slot.get().control() == self.control
+    }
+
     /// Looks for the next record, gap or end.
     #[inline(always)]
     pub(crate) fn poll(&mut self, stream: &mut Stream, table: &Table) -> Result<Poll> {
         if let Some(found) = stream.quick() {
             self.dirty = true;
             return Ok(Poll::Record(found));
+        }
+        if !self.dirty && stream.plainly_empty() && self.is_seated() {
+            return Ok(Poll::Empty);
         }
         self.poll_slow(stream, table)
     }
@@ -195,7 +204,7 @@ impl Seat {
     /// Everything but a record.
     fn poll_other(&mut self, stream: &mut Stream, table: &Table, step: &Step, replaced: bool) -> Result<Poll> {
         let slot = self.slot.get();
-        if slot.control() != self.control {
+        if !self.is_seated() {
             self.evicted = true;
             let oldest = stream.ring().seek(Seek::Oldest).sequence;
             let first = stream.consumer.next.sequence;

@@ -246,6 +246,13 @@ impl Stream {
         Some(found)
     }
 
+    /// Says whether, after [`Self::quick`] gave nothing, there is plainly nothing: the common case of a reader that polls.
+    #[inline(always)]
+    pub(crate) fn plainly_empty(&mut self) -> bool {
+        // Asked before the look: what the look finds empty then stays so.
+        !self.replaced() && self.consumer.plainly_empty(&self.attached.ring)
+    }
+
     /// Hands out records for as long as [`Self::quick`] would find them without looking at the tip, at most `max`; returns how many.
     #[inline(always)]
     pub(crate) fn quick_burst(&mut self, max: usize, handle: &mut impl FnMut(Record<'_>)) -> usize {
@@ -317,6 +324,7 @@ impl Stream {
     }
 
     /// Says whether this ring was recreated or removed, so that nothing is added to it any more.
+    #[inline(always)]
     pub(crate) fn replaced(&self) -> bool {
         self.ring().word(at::STATE).load(Ordering::Acquire) == at::REPLACED
     }

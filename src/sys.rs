@@ -427,16 +427,35 @@ pub(crate) use model::*;
 
 /// The kernel as the models see it: a futex made of a mutex and condition variables, and a clock that stands still.
 #[cfg(loom)]
-mod model {
+pub(crate) mod model {
     use crate::sync::{AtomicU64, Ordering, fence};
     use loom::sync::{Condvar, Mutex};
+    use std::cell::Cell;
     use std::collections::HashMap;
     use std::sync::Arc;
+    use std::time::Duration;
 
-    /// membarrier, modelled as the full fence that it is at least.
+    thread_local! {
+        // The threads of a model are coroutines of one thread, so this is the model's own.
+        static MEMBARRIER: Cell<bool> = const { Cell::new(true) };
+    }
+
+    /// Says whether the kernel of this model offers membarrier; it does unless told otherwise.
+    pub(crate) fn set_membarrier(works: bool) {
+        MEMBARRIER.set(works);
+    }
+
+    /// membarrier, modelled as the full fence that it is at least, here and in [`light_fence`].
     pub(crate) fn heavy_fence() -> bool {
         fence(Ordering::SeqCst);
-        true
+        MEMBARRIER.get()
+    }
+
+    /// What membarrier makes of the writer's compiler fence.
+    pub(crate) fn light_fence() {
+        if MEMBARRIER.get() {
+            fence(Ordering::SeqCst);
+        }
     }
 
     pub(crate) fn wall_clock() -> u64 {
@@ -448,7 +467,7 @@ mod model {
     }
 
     pub(crate) fn boot_clock() -> u64 {
-        0
+        1_000_000
     }
 
     loom::lazy_static! {
@@ -457,8 +476,13 @@ mod model {
         static ref QUEUES: Mutex<HashMap<usize, Arc<Condvar>>> = Mutex::new(HashMap::new());
     }
 
-    /// Sleeps while `word` equals `seen`. There is no time-out, so a lost wake-up shows as a deadlock.
-    pub(crate) fn futex_wait(word: &AtomicU64, seen: u64) {
+    /// Sleeps while `word` equals `seen`. Up to a millisecond is a pause; anything longer has no end, so that a lost wake-up
+    /// shows as a deadlock.
+    pub(crate) fn futex_wait(word: &AtomicU64, seen: u64, timeout: Duration) {
+        if timeout <= Duration::from_millis(1) {
+            loom::thread::yield_now();
+            return;
+        }
         let mut queues = QUEUES.lock().expect("no panic under this lock");
         if word.load(Ordering::Relaxed) == seen {
             let queue =

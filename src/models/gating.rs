@@ -10,6 +10,7 @@ use crate::table::Phase;
 use crate::wake;
 use loom::thread;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A reader reads and commits while the writer publishes as much as it may: every record, in order, none overtaken.
 #[test]
@@ -170,7 +171,7 @@ fn a_waiting_writer_is_woken() {
                     if writer.publish().is_ok() {
                         break;
                     }
-                    sys::futex_wait(writer.bus.table.space_word(), seen);
+                    sys::futex_wait(writer.bus.table.space_word(), seen, Duration::MAX);
                 }
             }
         });
@@ -183,5 +184,27 @@ fn a_waiting_writer_is_woken() {
             }
         }
         publish.join().unwrap();
+    });
+}
+
+/// A reader leaves, and wants its place held: whoever sees it away sees since when, and goes on waiting for it.
+#[test]
+fn who_is_away_is_waited_for() {
+    explore("who is away is waited for", 3, || {
+        let (bus, mut writer) = Bus::published(128, 64, 1, 5);
+        let slot = bus.table.slot(0);
+        slot.set_owner(1, (1, 1), 10, 0, 0);
+        let joining = slot.control().joining(Class::Gating, true, true);
+        crate::join::join(&bus.ring, &bus.table, slot, slot.control(), joining, bus.place(2)).unwrap();
+        let publish = thread::spawn(move || {
+            for _ in 0..2 {
+                let _ = writer.publish();
+            }
+        });
+        // As `Seat::leave` does.
+        slot.set_detached_at(sys::boot_clock());
+        assert!(slot.transition(joining.with(Phase::Active), joining.with(Phase::Detached)));
+        publish.join().unwrap();
+        assert_eq!(Reader::new(&bus, bus.place(2)).read_carefully(), Read::Record(2, 0));
     });
 }

@@ -62,7 +62,7 @@ impl Bus {
             None => [table::REGISTRATIONS, table::SLEEP, table::WAKE, table::SPACE].contains(&word),
             Some(word) => {
                 let word = word % (layout::SLOT as usize / 8);
-                let control = [slot::CONTROL, slot::START, slot::HOLD_FOR, slot::DETACHED_AT, slot::EVICTIONS];
+                let control = slot::CONTROL..=slot::EVICTIONS;
                 let books = slot::MISSED[0].0..=slot::GAP_END;
                 control.contains(&word) || [slot::POSITION, slot::SEQUENCE].contains(&word) || books.contains(&word)
             }

@@ -1,11 +1,13 @@
 //! Sleep and wake: a parked reader wakes for every publish. The futex here has no time-out, so a lost wake-up is a deadlock.
 
 use super::rig::{Bus, Read, Reader, Writer, explore};
+use crate::layout::ring as at;
 use crate::sync::Ordering;
 use crate::sys;
 use crate::wake;
 use loom::thread;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Reads up to `end`, parking as `Stream::park` does.
 fn read_parking(bus: &Arc<Bus>, start: u64, end: u64) {
@@ -16,9 +18,11 @@ fn read_parking(bus: &Arc<Bus>, start: u64, end: u64) {
         let mut read = reader.read_carefully();
         if read == Read::Empty {
             let seen = wake::prepare(&bus.table, &mut can_fence);
+            let blind = !can_fence && bus.ring.get(at::FENCES) == 0;
             read = reader.read_carefully();
             if read == Read::Empty {
-                sys::futex_wait(bus.table.wake_word(), seen);
+                let longest = if blind { Duration::ZERO } else { Duration::MAX };
+                sys::futex_wait(bus.table.wake_word(), seen, longest);
                 continue;
             }
         }
@@ -65,4 +69,13 @@ fn a_writer_that_fences_wakes_too() {
 #[test]
 fn two_sleepers_wake_for_every_publish() {
     explore("two sleepers wake for every publish", 2, || scene(false, 2));
+}
+
+/// The kernel offers the reader no membarrier: it sleeps for a moment at a time until the writer says that it fences by itself.
+#[test]
+fn a_reader_without_membarrier_wakes_too() {
+    explore("a reader without membarrier wakes too", 3, || {
+        sys::model::set_membarrier(false);
+        scene(false, 1);
+    });
 }
