@@ -177,7 +177,8 @@ impl Error {
     pub(crate) fn io(what: &'static str, path: &Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::PermissionDenied => Self::Permission { path: path.into(), what },
-            io::ErrorKind::NotFound => Self::NotFound { path: path.into() },
+            // What cannot be created for want of its directory is another matter.
+            io::ErrorKind::NotFound if what != "create" => Self::NotFound { path: path.into() },
             _ => Self::Io { what, path: path.into(), source },
         }
     }

@@ -186,6 +186,11 @@ impl Observer {
         self.stream.ring().word(at::EPOCH).load(Ordering::Relaxed)
     }
 
+    /// Returns the sequence that the latest writer began with.
+    pub fn resumed_at(&self) -> u64 {
+        self.stream.ring().get(at::RESUMED_AT)
+    }
+
     /// Says whether a writer is alive: the kernel's word.
     ///
     /// # Errors

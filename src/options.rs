@@ -140,6 +140,17 @@ impl Options {
         self.make(path.as_ref(), Existing::Refuse)
     }
 
+    /// Creates the bus for others, without becoming its writer.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn build(&self, path: impl AsRef<Path>) -> Result<()> {
+        let (path, paths) = (path.as_ref(), Paths::of(path.as_ref()));
+        let facts = self.facts()?;
+        let _locks = self.lock_for(path, &paths, Existing::Refuse)?;
+        files::build(&paths, &facts, self.access)
+    }
+
     /// Opens the bus if there is one (its own options then stand), else creates it; becomes its writer.
     ///
     /// # Errors
@@ -161,19 +172,26 @@ impl Options {
     fn make(&self, path: &Path, existing: Existing) -> Result<Writer> {
         let facts = self.facts()?;
         let paths = Paths::of(path);
-        let there = |paths: &Paths| files::id_at(&paths.ring).is_some();
-        if there(&paths) && existing == Existing::Refuse {
-            return Err(Error::AlreadyExists { path: path.into() });
+        let locks = self.lock_for(path, &paths, existing)?;
+        if existing != Existing::Open || files::id_at(&paths.ring).is_none() {
+            files::build(&paths, &facts, self.access)?;
         }
-        let locks = WriterLocks::take(&paths, self.access, false)?;
-        match (there(&paths), existing) {
-            (true, Existing::Refuse) => return Err(Error::AlreadyExists { path: path.into() }),
-            (true, Existing::Open) => return Writer::with_locks(path, locks, self.memory),
-            (true, Existing::Replace) => files::check_replaceable(&paths)?,
-            (false, _) => {}
-        }
-        files::build(&paths, &facts, self.access)?;
         Writer::with_locks(path, locks, self.memory)
+    }
+
+    /// Takes the writer's lock, once it is clear that what is there may be touched.
+    fn lock_for(&self, path: &Path, paths: &Paths, existing: Existing) -> Result<WriterLocks> {
+        let check = || match existing {
+            _ if files::id_at(&paths.ring).is_none() => Ok(()),
+            Existing::Refuse => Err(Error::AlreadyExists { path: path.into() }),
+            Existing::Open => Ok(()),
+            Existing::Replace => files::check_replaceable(paths),
+        };
+        // Before, so that no lock file is left beside what is none of ours; and again, since it may have come meanwhile.
+        check()?;
+        let locks = WriterLocks::take(paths, self.access, false)?;
+        check()?;
+        Ok(locks)
     }
 
     /// Validates.

@@ -401,6 +401,11 @@ impl Reader {
         self.stream.ring().word(at::EPOCH).load(Ordering::Relaxed)
     }
 
+    /// Returns the sequence that the latest writer began with.
+    pub fn resumed_at(&self) -> u64 {
+        self.stream.ring().get(at::RESUMED_AT)
+    }
+
     /// Returns the largest payload the bus takes, in bytes.
     pub fn max_record(&self) -> usize {
         self.stream.attached.facts.geometry.max_record() as usize

@@ -209,6 +209,18 @@ impl Ring {
         place
     }
 
+    /// Says whether a place is intact, and one where a record starts or the next will.
+    pub(crate) fn holds(&self, place: Place) -> bool {
+        let head = self.head();
+        if place == head {
+            return true;
+        }
+        place.position < head.position
+            && self.commit_word(place.position).load(Ordering::Acquire) & COMMITTED != 0
+            && self.sequence_word(place.position).load(Ordering::Relaxed) == place.sequence
+            && self.intact(place.position)
+    }
+
     fn entry(&self, boundary: u64) -> usize {
         let number = (boundary / self.geometry.stripe) % self.geometry.stripes();
         ((HEADER + number * ENTRY) / 8) as usize

@@ -9,7 +9,7 @@ use crate::reader::ReaderOptions;
 use crate::registry::Registry;
 use crate::report::{Class, Gap};
 use crate::ring::{Place, Seek};
-use crate::start::{Start, recover_cursor};
+use crate::start::{Start, recover_cursor, resume};
 use crate::stream::{Poll, Stream};
 use crate::sync::Ordering;
 use crate::sys::{self, LockFile};
@@ -71,7 +71,7 @@ impl Seat {
         let (asked, place) = match resumed {
             Some(_) => {
                 let cursor = recover_cursor(ring, slot, head);
-                (cursor, attached.not_too_old(ring.seek(Seek::Sequence(cursor))))
+                (cursor.sequence, attached.not_too_old(resume(ring, cursor)))
             }
             None => attached.start(options.start)?,
         };
@@ -246,7 +246,7 @@ impl Seat {
     pub(crate) fn rejoin(&mut self, stream: &mut Stream, table: &Table, start: Start) -> Result<Gap> {
         let next = stream.consumer.next.sequence;
         let (asked, mut place) = match start {
-            Start::Resume => (next, stream.attached.not_too_old(stream.ring().seek(Seek::Sequence(next)))),
+            Start::Resume => (next, stream.attached.not_too_old(resume(stream.ring(), stream.consumer.next))),
             start => stream.attached.start(start)?,
         };
         let first = match self.gap {

@@ -63,18 +63,25 @@ impl Attached {
     }
 }
 
-/// The sequence of a cursor whose owner may have died between its two words: the header at the position decides; if that is
-/// gone, the older word counts, so that a gap may be told too long and never too short.
-pub(crate) fn recover_cursor(ring: &Ring, slot: Slot<'_>, head: Place) -> u64 {
+/// The cursor of a slot whose owner may have died between its two words: the header at the position decides; if that is gone, the
+/// older word counts, so that a gap may be told too long and never too short.
+pub(crate) fn recover_cursor(ring: &Ring, slot: Slot<'_>, head: Place) -> Place {
     let (position, sequence) = slot.cursor();
     let sequence = sequence.min(head.sequence);
     if position > head.position || !position.is_multiple_of(layout::ALIGN) {
-        return sequence;
+        return Place { position: 0, sequence };
     }
     if position == head.position {
-        return head.sequence;
+        return head;
     }
     let commit = ring.commit_word(position).load(Ordering::Acquire);
     let own = ring.sequence_word(position).load(Ordering::Relaxed);
-    if commit != 0 && ring.intact(position) && own >= sequence && own <= head.sequence { own } else { sequence }
+    let decides = commit != 0 && ring.intact(position) && own >= sequence && own <= head.sequence;
+    Place { position, sequence: if decides { own } else { sequence } }
+}
+
+/// Where a reader that left off at a cursor goes on: right there if that is intact, which the seek index, that knows the boundaries of
+/// stripes only, could miss by a stripe; else at the oldest record after it.
+pub(crate) fn resume(ring: &Ring, cursor: Place) -> Place {
+    if ring.holds(cursor) { cursor } else { ring.seek(Seek::Sequence(cursor.sequence)) }
 }

@@ -1,0 +1,46 @@
+//! The `lapwing` command: publish, subscribe, inspect and manage a bus from the shell.
+
+mod args;
+mod demo;
+mod episodes;
+mod failure;
+mod frame;
+mod manage;
+mod publish;
+mod report;
+mod show;
+mod signals;
+mod subscribe;
+mod units;
+
+use crate::args::{Cli, Command};
+use crate::failure::{Exit, Failure};
+use crate::report::{Event, Reporter};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let reporter = Reporter { json: cli.json };
+    let result = match &cli.command {
+        Command::Create(args) => manage::create(args, reporter),
+        Command::Pub(args) => publish::run(args, reporter),
+        Command::Sub(args) => subscribe::run(args, reporter),
+        Command::Stat(args) => show::stat(&args.path, cli.json),
+        Command::Readers(args) => show::readers(&args.path, cli.json),
+        Command::Evict(args) => manage::evict(args, reporter),
+        Command::Forget(args) => manage::forget(args, reporter),
+        Command::Reap(args) => manage::reap(&args.path, reporter),
+        Command::Rm(args) => manage::remove(&args.path, reporter),
+        Command::Demo => demo::run(cli.json),
+    };
+    let exit = match result {
+        Ok(exit) => exit,
+        Err(Failure::OutputClosed) => Exit::Fine,
+        Err(Failure::Told(exit, message)) => {
+            reporter.tell(&Event::Error { code: exit as u8, message });
+            exit
+        }
+    };
+    ExitCode::from(exit as u8)
+}
