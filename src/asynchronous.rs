@@ -45,7 +45,7 @@ pub enum Item {
     Record(OwnedRecord),
     /// These sequences were missed.
     Gap(Gap),
-    /// The reader was evicted; it reads on after [`Reader::rejoin`].
+    /// The reader was evicted. The last item: take the reader back, rejoin, and make another stream of it.
     Evicted(Gap),
     /// The writer closed the stream. The last item.
     Closed(Closed),
@@ -145,7 +145,7 @@ impl Stream for ReaderStream {
                     return Poll::Ready(Some(Err(error)));
                 }
             };
-            this.ended = matches!(item, Item::Closed(_) | Item::Replaced | Item::Orphaned);
+            this.ended = matches!(item, Item::Evicted(_) | Item::Closed(_) | Item::Replaced | Item::Orphaned);
             return Poll::Ready(Some(Ok(item)));
         }
     }

@@ -13,6 +13,7 @@ use crate::table::Table;
 use crate::writer::Stats;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How the writer of a bus stands.
@@ -171,6 +172,8 @@ pub struct Bus {
     attached: Attached,
     table: Table,
     locks: LockFile,
+    /// One descriptor's locks do not keep its own threads apart.
+    acting: Mutex<()>,
     generation: u64,
 }
 
@@ -196,7 +199,7 @@ impl Bus {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let (attached, table) = files::attach(path.as_ref(), Role::Reader)?;
         let locks = attached.table_locks()?;
-        Ok(Self { attached, table, locks, generation: sys::fork_generation() })
+        Ok(Self { attached, table, locks, acting: Mutex::new(()), generation: sys::fork_generation() })
     }
 
     fn registry(&self) -> Result<Registry<'_>> {
@@ -230,6 +233,7 @@ impl Bus {
     /// # Errors
     /// [`Error::Io`] from the locks.
     pub fn reap(&self) -> Result<Vec<ReaderInfo>> {
+        let _alone = self.acting.lock().unwrap_or_else(PoisonError::into_inner);
         self.registry()?.reap_all(&self.locks, self.attached.ring.head())
     }
 
@@ -238,6 +242,7 @@ impl Bus {
     /// # Errors
     /// [`Error::NameUnknown`]; [`Error::NameTaken`] while a living process has the name.
     pub fn forget(&self, name: &str) -> Result<()> {
+        let _alone = self.acting.lock().unwrap_or_else(PoisonError::into_inner);
         self.registry()?.forget(name, &self.locks)
     }
 

@@ -3,8 +3,8 @@
 //! # Which line to poll
 //!
 //! A reader that is behind drains up to the head it last saw and touches no line that the writer is about to write. A reader
-//! that has caught up polls the commit word where the next record will be: one cache-line transfer a record. Only after
-//! a record was there without waiting does it look at the head, to learn how far behind it is.
+//! that has caught up polls the commit word where the next record will be: one cache-line transfer a record. Only when records come
+//! one upon the other does it look at the head, to learn how far it may drain, and lets the writer get ahead.
 
 use crate::layout::Commit;
 use crate::ring::{Look, Place, Ring};
@@ -29,8 +29,14 @@ pub(crate) enum Step {
     Corrupt(&'static str, u64, u64),
 }
 
-/// Pauses of a reader that has just caught up.
-const PACE: u32 = 2;
+/// So many records in a row make a stream, each found after fewer empty looks than this.
+const BURST: u64 = 4;
+const SOON: u32 = 16;
+
+/// Pauses of a reader that has caught up with a stream: a few hundred nanoseconds, in which the writer gets some dozen records ahead.
+const PACE: u32 = 8;
+/// Looks that are paced so before the tip itself is polled.
+const PACED: u32 = 2;
 
 /// Where a reader is.
 pub(crate) struct Consumer {
@@ -38,8 +44,10 @@ pub(crate) struct Consumer {
     pub(crate) next: Place,
     /// Everything below is known to be committed.
     seen: u64,
-    /// Records found one after the other without waiting: from the second on there may be more behind.
+    /// Records found one after the other with hardly any waiting in between: the writer is streaming.
     streak: u64,
+    /// Looks since the last record that found nothing.
+    empty: u32,
     /// Epoch of the latest close that the application knows of.
     pub(crate) told: u64,
     /// Epoch of the close that it stands at, once it was found.
@@ -48,7 +56,7 @@ pub(crate) struct Consumer {
 
 impl Consumer {
     pub(crate) fn new(next: Place, told: u64) -> Self {
-        Self { next, seen: next.position, streak: 2, told, closing: told }
+        Self { next, seen: next.position, streak: BURST, empty: 0, told, closing: told }
     }
 
     /// Looks at the next record; its payload is not validated yet.
@@ -70,7 +78,7 @@ impl Consumer {
                     self.next.position = padding.end;
                 }
                 Look::Empty => {
-                    self.streak = 0;
+                    self.empty = self.empty.saturating_add(1);
                     return Step::Empty;
                 }
                 Look::Lapped => return Step::Lapped,
@@ -99,17 +107,18 @@ impl Consumer {
             && ring.commit_word(self.next.position).load(Ordering::Acquire) == 0
             && ring.intact(self.next.position);
         if empty {
-            self.streak = 0;
+            self.empty = self.empty.saturating_add(1);
         }
         empty
     }
 
     /// Learns how far it may drain; says whether the stream was closed just here.
     fn at_the_tip(&mut self, ring: &Ring) -> bool {
-        if self.streak >= 2 {
+        if self.streak >= BURST {
             self.seen = ring.head_position();
-            if self.next.position >= self.seen {
-                self.caught_up();
+            if self.next.position >= self.seen && self.empty < PACED {
+                self.let_writer_gain();
+                self.seen = ring.head_position();
             }
         }
         if let Some((epoch, closed)) = ring.closed_since(self.told) {
@@ -123,10 +132,12 @@ impl Consumer {
         false
     }
 
-    /// After a burst: leaves the writer's lines alone for a moment, so that it can get ahead, and polls the tip from then on.
+    /// Leaves the writer's lines alone for a moment.
+    ///
+    /// A reader that takes each record the moment it is there makes writer and reader hand over a line a record: some ten million
+    /// a second, where a stream that is drained in stretches makes ten times as many. Both states are stable; this leads out of the slow one.
     #[cold]
-    fn caught_up(&mut self) {
-        self.streak = 0;
+    fn let_writer_gain(&mut self) {
         for _ in 0..PACE {
             hint::spin_loop();
         }
@@ -136,7 +147,15 @@ impl Consumer {
     #[inline(always)]
     pub(crate) fn pass(&mut self, found: &Found) {
         self.next = Place { position: found.end, sequence: found.place.sequence + 1 };
-        self.streak = self.streak.wrapping_add(1);
+        self.streak = if self.empty < SOON { self.streak.wrapping_add(1) } else { 0 };
+        self.empty = 0;
+    }
+
+    /// Moves past records that were drained in a stretch.
+    #[inline(always)]
+    pub(crate) fn pass_to(&mut self, next: Place) {
+        self.next = next;
+        self.empty = 0;
     }
 
     /// The position below which everything is known to be committed.

@@ -68,6 +68,10 @@ impl Watch {
     /// Says whether the writer came or went since the last look.
     fn writer_changed(&self) -> bool {
         // A lock that cannot be asked for is the reader's to report, at its own next look.
+        // Not while the reader is awake: it looks for itself, and a change taken note of now would not be told when it sleeps.
+        if self.armed.load(Local::Acquire) == 0 {
+            return false;
+        }
         let alive = sys::is_locked(&self.ring, &self.path, 0).unwrap_or(false);
         self.writer_alive.swap(alive, Local::Relaxed) != alive
     }

@@ -279,13 +279,6 @@ impl Attached {
         Ok(locks)
     }
 
-    /// Opens a descriptor for the writer's presence lock on the ring that is mapped.
-    fn presence(&self) -> Result<LockFile> {
-        let presence = LockFile::open(|| open(&self.paths.ring, false))?;
-        self.same(presence.file(), &self.paths.ring, self.ring_id)?;
-        Ok(presence)
-    }
-
     fn same(&self, file: &File, path: &Path, id: FileId) -> Result<()> {
         let meta = file.metadata().map_err(|source| Error::io("look at", path, source))?;
         if id_of(&meta) == id {
@@ -348,15 +341,20 @@ impl WriterLocks {
 
     /// Shows readers that a writer is there.
     pub(crate) fn show_presence(&mut self, attached: &Attached) -> Result<()> {
-        let presence = attached.presence()?;
-        if !presence.try_read(&attached.paths.ring, 0)? {
+        let presence = self.show_presence_at(&attached.paths.ring)?;
+        attached.same(presence.file(), &attached.paths.ring, attached.ring_id)
+    }
+
+    /// The same for a ring that is not in its place yet, so that whoever attaches the moment it is finds its writer alive.
+    fn show_presence_at(&mut self, path: &Path) -> Result<&LockFile> {
+        let presence = LockFile::open(|| open(path, false))?;
+        if !presence.try_read(path, 0)? {
             return Err(Error::WrongState {
                 what: "show readers that a writer is there",
                 why: "another process holds a write lock on the ring, which only this bus's writer may open for writing",
             });
         }
-        self.presence = Some(presence);
-        Ok(())
+        Ok(self.presence.insert(presence))
     }
 }
 
@@ -397,9 +395,9 @@ fn set_access(file: &File, path: &Path, mode: u32, group: Option<u32>) -> Result
 // ---- creation, replacement, removal ---------------------------------------------------------------------------
 
 /// Builds the files of a bus and renames them into place. The caller holds the writer's lock.
-pub(crate) fn build(paths: &Paths, facts: &Facts, access: Access) -> Result<()> {
+pub(crate) fn build(paths: &Paths, facts: &Facts, access: Access, locks: &mut WriterLocks) -> Result<()> {
     let old = attach(&paths.ring, Role::Writer).ok();
-    let result = build_new(paths, facts, access);
+    let result = build_new(paths, facts, access).and_then(|()| locks.show_presence_at(&paths.new_ring).map(drop));
     if result.is_err() {
         discard_new(paths);
         return result;

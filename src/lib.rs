@@ -29,6 +29,9 @@
 #![warn(missing_docs)]
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("positions and lengths are 64 bits wide, and files are mapped whole: lapwing needs a 64-bit machine");
+
 pub mod layout;
 
 #[cfg(all(feature = "async", not(loom)))]

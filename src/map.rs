@@ -214,21 +214,24 @@ unsafe fn copy_words(mut from: *const u64, mut to: *mut u64, mut words: usize) {
     }
 }
 
-/// As above, word by word.
+/// As above, word by word; every access is volatile, and so whole on the side that is aligned, which the map's always is.
 ///
 /// # Safety
-/// As above; and the shared side is aligned, as words in a map are.
+/// As above.
 #[cfg(all(not(loom), not(target_arch = "x86_64")))]
 #[inline(always)]
 unsafe fn copy_words(from: *const u64, to: *mut u64, words: usize) {
-    for word in 0..words {
-        // SAFETY: within both ranges by the caller's promise. One side is our own memory, of any alignment, the other the
-        // map's; a volatile access of a whole aligned word is what a relaxed one compiles to.
-        unsafe {
-            if from.is_aligned() {
-                to.add(word).write_unaligned(from.add(word).read_volatile());
-            } else {
-                to.add(word).write_volatile(from.add(word).read_unaligned());
+    // SAFETY: within both ranges by the caller's promise; a volatile access of an aligned word is what a relaxed one compiles to, and
+    // an array of bytes may lie anywhere.
+    unsafe {
+        for word in 0..words {
+            match (from.is_aligned(), to.is_aligned()) {
+                (true, true) => to.add(word).write_volatile(from.add(word).read_volatile()),
+                (true, false) => to.add(word).cast::<[u8; 8]>().write(from.add(word).read_volatile().to_ne_bytes()),
+                (false, true) => {
+                    to.add(word).write_volatile(u64::from_ne_bytes(from.add(word).cast::<[u8; 8]>().read()))
+                }
+                (false, false) => unreachable!("one side is the map's"),
             }
         }
     }

@@ -85,7 +85,11 @@ impl Observer {
         let replaced = stream.replaced();
         Ok(match stream.step()? {
             Step::Record(found) => Poll::Record(found),
-            Step::Lapped => Poll::Gap(stream.move_up()),
+            Step::Lapped => match stream.move_up() {
+                // Only the padding before the next record was overwritten.
+                gap if gap.is_empty() => return Self::poll(stream),
+                gap => Poll::Gap(gap),
+            },
             Step::Closed => Poll::Closed,
             Step::Empty | Step::Corrupt(..) => {
                 if replaced {

@@ -147,8 +147,8 @@ impl Options {
     pub fn build(&self, path: impl AsRef<Path>) -> Result<()> {
         let (path, paths) = (path.as_ref(), Paths::of(path.as_ref()));
         let facts = self.facts()?;
-        let _locks = self.lock_for(path, &paths, Existing::Refuse)?;
-        files::build(&paths, &facts, self.access)
+        let mut locks = self.lock_for(path, &paths, Existing::Refuse)?;
+        files::build(&paths, &facts, self.access, &mut locks)
     }
 
     /// Opens the bus if there is one (its own options then stand), else creates it; becomes its writer.
@@ -172,9 +172,9 @@ impl Options {
     fn make(&self, path: &Path, existing: Existing) -> Result<Writer> {
         let facts = self.facts()?;
         let paths = Paths::of(path);
-        let locks = self.lock_for(path, &paths, existing)?;
+        let mut locks = self.lock_for(path, &paths, existing)?;
         if existing != Existing::Open || files::id_at(&paths.ring).is_none() {
-            files::build(&paths, &facts, self.access)?;
+            files::build(&paths, &facts, self.access, &mut locks)?;
         }
         Writer::with_locks(path, locks, self.memory)
     }
@@ -184,8 +184,7 @@ impl Options {
         let check = || match existing {
             _ if files::id_at(&paths.ring).is_none() => Ok(()),
             Existing::Refuse => Err(Error::AlreadyExists { path: path.into() }),
-            Existing::Open => Ok(()),
-            Existing::Replace => files::check_replaceable(paths),
+            Existing::Open | Existing::Replace => files::check_replaceable(paths),
         };
         // Before, so that no lock file is left beside what is none of ours; and again, since it may have come meanwhile.
         check()?;

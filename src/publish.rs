@@ -227,6 +227,8 @@ impl Publisher {
             let lowered = target.min(self.gate.limit(capacity)).max(self.limit);
             ring.word(at::INTENT).store(lowered, Ordering::Release);
             if needed > lowered {
+                // Nothing is taken: a reader that joins now need not move up for it.
+                ring.word(at::INTENT).store(self.limit, Ordering::Release);
                 return Err(Refused::Blocked { cursor: needed - capacity });
             }
             lowered

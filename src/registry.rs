@@ -131,6 +131,8 @@ impl<'a> Registry<'a> {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+        // The descriptor may outlive this call.
+        locks.unlock(&self.paths.table, name_lock_byte(name))?;
         Err(Error::NameTaken { name: name.into(), pid: Some(slot.pid()).filter(|&pid| pid != 0) })
     }
 
@@ -139,14 +141,20 @@ impl<'a> Registry<'a> {
     /// # Errors
     /// [`Error::TableFull`].
     pub(crate) fn claim_free(&self, locks: &LockFile, head: Place) -> Result<u32> {
-        // A second pass reclaims the dead.
-        for reclaim in [false, true] {
+        // The second pass reclaims the dead; those after it wait for slots that are free, but whose last owner or reaper still holds the lock.
+        for pass in 0..REAPER_TRIES {
+            let reclaim = pass != 0;
+            let mut about_to_be_free = false;
             for slot in self.table.slots() {
                 let usable = |slot: Slot<'_>| {
                     let control = slot.control();
                     control.phase() == Phase::Free || reclaim && !control.is_named()
                 };
-                if !usable(slot) || !locks.try_write(&self.paths.table, lock_byte(slot.index()))? {
+                if !usable(slot) {
+                    continue;
+                }
+                if !locks.try_write(&self.paths.table, lock_byte(slot.index()))? {
+                    about_to_be_free |= slot.control().phase() == Phase::Free;
                     continue;
                 }
                 if reclaim {
@@ -156,6 +164,12 @@ impl<'a> Registry<'a> {
                     return Ok(slot.index());
                 }
                 locks.unlock(&self.paths.table, lock_byte(slot.index()))?;
+            }
+            if reclaim {
+                if !about_to_be_free {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(1));
             }
         }
         let list = self.list(head)?;

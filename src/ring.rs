@@ -311,6 +311,24 @@ impl Ring {
         self.walk(place, seek, head)
     }
 
+    /// Says whether a record starts at `from`: whether headers lead from there to the next one that the index knows of, or to head.
+    ///
+    /// For places that come from the table, which nobody trusts: a payload can look like a header.
+    pub(crate) fn leads_on(&self, from: Place) -> bool {
+        let stripe = self.geometry.stripe;
+        let head = self.head();
+        let boundaries = from.position / stripe + 1..=head.position / stripe;
+        let mut known = boundaries.take(self.geometry.stripes() as usize);
+        let known = known.find_map(|k| self.place_at(k * stripe, head.position)).map_or(head, |(place, _)| place);
+        let mut place = from;
+        while place.position < known.position {
+            let Look::Record(header) = self.look(place) else { return false };
+            place.position = header.end;
+            place.sequence += u64::from(!header.commit.is_padding());
+        }
+        place == known && self.intact(from.position)
+    }
+
     /// Walks headers from `place` to the wanted one; `None` if the writer overtook the walk.
     fn walk(&self, mut place: Place, seek: Seek, head: Place) -> Option<Place> {
         let stamped = self.geometry.stamped;

@@ -13,7 +13,7 @@ use crate::start::{Start, recover_cursor, resume};
 use crate::stream::{Poll, Stream};
 use crate::sync::Ordering;
 use crate::sys::{self, LockFile};
-use crate::table::{Control, OwnSlot, Phase, Table, name_lock_byte};
+use crate::table::{Control, OwnSlot, Phase, Table, lock_byte, name_lock_byte};
 use crate::wake;
 
 /// How often a join is tried while the writer evicts the reader again and again.
@@ -210,28 +210,38 @@ impl Seat {
             let first = stream.consumer.next.sequence;
             return Ok(Poll::Evicted(Gap { first, end: oldest.max(first) }));
         }
-        match step {
-            Step::Closed => Ok(Poll::Closed),
-            Step::Lapped => Ok(Poll::Gap(self.jump(stream, table))),
-            _ => {
-                // Padding and records skipped by the filter are done with, unless something handed out waits for its commit.
-                if (self.auto_commit || !self.dirty) && stream.consumer.next.position != slot.position() {
-                    self.dirty = true;
-                    self.commit(stream, table);
-                }
-                Ok(if replaced { Poll::Replaced } else { Poll::Empty })
-            }
+        if let Step::Lapped = step {
+            return match self.jump(stream, table) {
+                Some(gap) => Ok(Poll::Gap(gap)),
+                None => self.poll_slow(stream, table),
+            };
         }
+        // Padding and records skipped by the filter are done with, unless something handed out waits for its commit.
+        if (self.auto_commit || !self.dirty) && stream.consumer.next.position != slot.position() {
+            self.dirty = true;
+            self.commit(stream, table);
+        }
+        Ok(match step {
+            Step::Closed => Poll::Closed,
+            _ if replaced => Poll::Replaced,
+            _ => Poll::Empty,
+        })
     }
 
     /// Moves a lapped reader up. The gap stays on record until the application comes back for more.
-    fn jump(&mut self, stream: &mut Stream, table: &Table) -> Gap {
+    ///
+    /// `None` if only the padding before the next record was overwritten, and nothing is missed.
+    fn jump(&mut self, stream: &mut Stream, table: &Table) -> Option<Gap> {
         if self.jump_pending {
             // The slot can keep one jump ahead of the cursor, so a second one commits the first.
+            self.jump_pending = false;
             self.dirty = true;
             self.commit(stream, table);
         }
         let gap = stream.move_up();
+        if gap.is_empty() {
+            return None;
+        }
         self.slot.get().prepare_jump(gap.first, gap.end);
         self.dirty = true;
         self.jump_pending = !self.auto_commit;
@@ -239,14 +249,19 @@ impl Seat {
             self.commit(stream, table);
         }
         self.gap = Owed::Receipt;
-        gap
+        Some(gap)
     }
 
     /// Starts reading elsewhere, after an eviction or to seek; returns what is skipped.
     pub(crate) fn rejoin(&mut self, stream: &mut Stream, table: &Table, start: Start) -> Result<Gap> {
         let next = stream.consumer.next.sequence;
         let (asked, mut place) = match start {
-            Start::Resume => (next, stream.attached.not_too_old(resume(stream.ring(), stream.consumer.next))),
+            Start::Resume => {
+                // Its own place, which the index need not reach down to.
+                let (ring, own) = (stream.ring(), stream.consumer.next);
+                let place = if ring.intact(own.position) { own } else { ring.seek(Seek::Sequence(next)) };
+                (next, stream.attached.not_too_old(place))
+            }
             start => stream.attached.start(start)?,
         };
         let first = match self.gap {
@@ -298,11 +313,11 @@ impl Seat {
             }
         }
         wake::wake_writer(table);
-        // The locks go with the descriptor; a name's lock is given back first, so that nobody finds the name taken and the slot free.
-        if let Some(name) = &self.name
-            && let Err(error) = self.locks.unlock(&stream.attached.paths.table, name_lock_byte(name))
-        {
-            debug_assert!(false, "{error}");
+        // The locks go with the descriptor, but here at once; what cannot be given back now is given back then. A name's first, so that
+        // nobody finds the name taken and the slot free.
+        let name = self.name.as_deref().map(name_lock_byte);
+        for byte in name.into_iter().chain([lock_byte(slot.index())]) {
+            let _later = self.locks.unlock(&stream.attached.paths.table, byte);
         }
     }
 }

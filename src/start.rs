@@ -80,8 +80,8 @@ pub(crate) fn recover_cursor(ring: &Ring, slot: Slot<'_>, head: Place) -> Place 
     Place { position, sequence: if decides { own } else { sequence } }
 }
 
-/// Where a reader that left off at a cursor goes on: right there if that is intact, which the seek index, that knows the boundaries of
-/// stripes only, could miss by a stripe; else at the oldest record after it.
+/// Where a reader whose cursor the table remembers goes on: right there if that is intact, which the seek index, that knows the
+/// boundaries of stripes only, could miss by a stripe; else at the oldest record after it.
 pub(crate) fn resume(ring: &Ring, cursor: Place) -> Place {
-    if ring.holds(cursor) { cursor } else { ring.seek(Seek::Sequence(cursor.sequence)) }
+    if ring.holds(cursor) && ring.leads_on(cursor) { cursor } else { ring.seek(Seek::Sequence(cursor.sequence)) }
 }

@@ -72,9 +72,11 @@ pub struct Closed {
 impl Closed {
     /// Reads it from the header; `None` if the stream was never closed.
     pub(crate) fn of(ring: &Ring) -> Option<Self> {
-        let epoch = ring.get(at::CLOSED_EPOCH);
+        let sequence = ring.get(at::CLOSED_SEQUENCE);
         let (code, reason) = ring.reason();
-        (epoch != 0).then(|| Self { sequence: ring.get(at::CLOSED_SEQUENCE), epoch, code, reason })
+        // Read last: words of a close that is just being written carry the epoch of the one before, or none.
+        let epoch = ring.get(at::CLOSED_EPOCH);
+        (epoch != 0).then_some(Self { sequence, epoch, code, reason })
     }
 }
 
@@ -184,8 +186,8 @@ pub(crate) struct Stream {
     stamp: u64,
     generation: u64,
     can_fence: bool,
-    /// Whether the application knows that the writer is away.
-    absent_told: bool,
+    /// Epoch of the writer whose absence the application knows of.
+    absent_told: Option<u64>,
     looked: Option<Instant>,
     pub(crate) waits: u64,
 }
@@ -202,7 +204,7 @@ impl Stream {
             stamp: 0,
             generation: sys::fork_generation(),
             can_fence: true,
-            absent_told: false,
+            absent_told: None,
             looked: None,
             waits: 0,
         }
@@ -281,7 +283,9 @@ impl Stream {
             handle(record);
             count += 1;
         }
-        self.consumer.next = next;
+        if count != 0 {
+            self.consumer.pass_to(next);
+        }
         count
     }
 
@@ -333,11 +337,11 @@ impl Stream {
     pub(crate) fn tell_closed(&mut self) -> Closed {
         let epoch = self.consumer.closing;
         self.consumer.told = epoch;
-        let (code, reason) = self.ring().reason();
-        // A later writer may have closed it again meanwhile, for a reason of its own.
-        let (code, reason) =
-            if self.ring().get(at::CLOSED_EPOCH) == epoch { (code, reason) } else { (0, String::new()) };
-        Closed { sequence: self.consumer.next.sequence, epoch, code, reason }
+        match Closed::of(self.ring()) {
+            Some(closed) if closed.epoch == epoch => closed,
+            // A later writer has closed it again meanwhile, for a reason of its own.
+            _ => Closed { sequence: self.consumer.next.sequence, epoch, code: 0, reason: String::new() },
+        }
     }
 
     /// Where a lapped reader that does not gate goes on.
@@ -358,14 +362,13 @@ impl Stream {
         let (epoch, closed) = (self.ring().get(at::EPOCH), self.ring().get(at::CLOSED_EPOCH));
         let absent = !alive && (epoch == 0 || closed != epoch);
         let moved = files::id_at(&self.attached.paths.ring) != Some(self.attached.ring_id);
-        self.absent_told &= absent;
-        if !moved && (!absent || self.absent_told) {
+        if !moved && (!absent || self.absent_told == Some(epoch)) {
             return Ok(Poll::Empty);
         }
         Ok(match poll(self)? {
             Poll::Empty if moved => Poll::Orphaned,
             Poll::Empty => {
-                self.absent_told = true;
+                self.absent_told = Some(epoch);
                 Poll::Absent
             }
             other => other,
@@ -390,10 +393,7 @@ impl Stream {
         loop {
             match poll(self)? {
                 Poll::Empty => {}
-                other => {
-                    self.looked = None;
-                    return Ok(other);
-                }
+                other => return Ok(other),
             }
             turns = turns.wrapping_add(1);
             let park = match wait {

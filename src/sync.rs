@@ -37,5 +37,5 @@ pub(crate) fn light_fence() {
     #[cfg(not(loom))]
     std::sync::atomic::compiler_fence(Ordering::SeqCst);
     #[cfg(loom)]
-    fence(Ordering::SeqCst);
+    crate::sys::light_fence();
 }

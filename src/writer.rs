@@ -130,8 +130,8 @@ impl Writer {
             }
             other => other?,
         };
-        attached.prepare_memory(memory, Role::Writer)?;
         locks.show_presence(&attached)?;
+        attached.prepare_memory(memory, Role::Writer)?;
         let table_locks = attached.table_locks()?;
         let fences = !sys::register_light_fences();
         let publisher = Publisher::take_over(&attached.ring, &table, fences)
@@ -155,6 +155,8 @@ impl Writer {
         ring.set(at::WRITER_START, start);
         ring.set(at::RESUMED_AT, resumed_at);
         ring.set(at::WAITING, 0);
+        // Whoever meant to remove or replace this ring died before it did: its path leads here.
+        ring.set(at::STATE, 0);
         ring.set(at::FENCES, u64::from(fences));
         // Release, so that who sees the new epoch sees whose it is.
         ring.word(at::EPOCH).store(last + 1, Ordering::Release);
@@ -380,9 +382,14 @@ impl Writer {
         }
         let waited = wait.as_ref().map_or(Duration::ZERO, |wait| wait.since.elapsed());
         if !self.in_episode {
+            let overrun = self.overrun(&blocked, waited)?;
+            if overrun.readers.is_empty() {
+                // They made way just now.
+                self.publisher.forget_gate();
+                return Ok(());
+            }
             self.in_episode = true;
             self.count(at::EPISODES);
-            let overrun = self.overrun(&blocked, waited)?;
             self.note(WriterEvent::Overrun(overrun));
         }
         match policy {
@@ -400,7 +407,12 @@ impl Writer {
                 }
             }
         }
-        Err(PublishError::WouldOverrun(Box::new(self.overrun(&blocked, waited)?)))
+        let overrun = self.overrun(&blocked, waited)?;
+        if overrun.readers.is_empty() {
+            self.publisher.forget_gate();
+            return Ok(());
+        }
+        Err(PublishError::WouldOverrun(Box::new(overrun)))
     }
 
     /// Sleeps until a reader passes the position wanted, for a millisecond at most.
@@ -584,7 +596,10 @@ impl Writer {
         let done = loop {
             let seen = self.table.space_word().load(Ordering::Acquire);
             self.attached.ring.word(at::WAITING).store(head.position.max(1), Ordering::Relaxed);
-            self.reap_in_the_way(head.position)?;
+            if let Err(error) = self.reap_in_the_way(head.position) {
+                self.attached.ring.set(at::WAITING, 0);
+                return Err(error);
+            }
             let mut behind = self.publisher.in_the_way(&self.table, head.position);
             let registry = self.registry();
             if !behind.any(|slot| registry.alive(slot).unwrap_or(true)) {

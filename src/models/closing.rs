@@ -6,7 +6,7 @@ use loom::thread;
 
 #[test]
 fn the_end_comes_after_the_last_record() {
-    explore("the end comes after the last record", 3, || {
+    explore("the end comes after the last record", 2, || {
         let bus = Bus::with(256, 128, 1, true);
         let mut writer = Writer::take_over(&bus, false);
         writer.publish().unwrap();

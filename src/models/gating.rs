@@ -1,6 +1,6 @@
 //! Cursors hold the writer up; whoever is evicted while it reads takes nothing torn and is told why; a writer that waits is woken.
 
-use super::rig::{Bus, Read, Reader, Writer, explore};
+use super::rig::{Bus, RECORD, Read, Reader, Writer, explore};
 use crate::layout::ring as at;
 use crate::publish::Refused;
 use crate::report::Class;
@@ -206,5 +206,51 @@ fn who_is_away_is_waited_for() {
         assert!(slot.transition(joining.with(Phase::Active), joining.with(Phase::Detached)));
         publish.join().unwrap();
         assert_eq!(Reader::new(&bus, bus.place(2)).read_carefully(), Read::Record(2, 0));
+    });
+}
+
+/// A reader comes back while its place is held without end, now for a time: no moment of it looks like a hold that ran out.
+#[test]
+fn who_comes_back_is_waited_for() {
+    explore("who comes back is waited for", 3, || {
+        let (bus, mut writer) = Bus::published(128, 64, 1, 5);
+        let slot = bus.table.slot(0);
+        slot.set_owner(1, (1, 1), 0, 0, 0);
+        let joining = slot.control().joining(Class::Gating, true, true);
+        crate::join::join(&bus.ring, &bus.table, slot, slot.control(), joining, bus.place(2)).unwrap();
+        let away = joining.with(Phase::Detached);
+        assert!(slot.transition(joining.with(Phase::Active), away));
+        let publish = thread::spawn(move || {
+            for _ in 0..2 {
+                let _ = writer.publish();
+            }
+        });
+        slot.set_owner(1, (2, 2), 10, 0, sys::boot_clock());
+        let joining = away.joining(Class::Gating, true, true);
+        let joined = crate::join::join(&bus.ring, &bus.table, slot, away, joining, bus.place(2));
+        assert_eq!(joined, Some(bus.place(2)), "its place was not held");
+        publish.join().unwrap();
+        assert_eq!(Reader::new(&bus, bus.place(2)).read_carefully(), Read::Record(2, 0));
+    });
+}
+
+/// Whoever sees a cursor beyond a gap sees the gap in the books.
+#[test]
+fn a_jump_is_one_store() {
+    explore("a jump is one store", 3, || {
+        let bus = Bus::new(128, 64, 1);
+        bus.seat(0, Class::Gating, bus.place(1));
+        let look = thread::spawn({
+            let bus = bus.clone();
+            move || {
+                let slot = bus.table.slot(0);
+                let (_, sequence) = slot.cursor();
+                assert_eq!(slot.missed(sequence), sequence - 1);
+            }
+        });
+        let slot = bus.table.slot(0);
+        slot.prepare_jump(1, 3);
+        slot.move_cursor(3 * RECORD, 3);
+        look.join().unwrap();
     });
 }

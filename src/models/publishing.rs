@@ -7,7 +7,7 @@ use loom::thread;
 /// Second lap: the bytes under the records to come are those of old records.
 #[test]
 fn a_record_is_whole_or_absent() {
-    explore("a record is whole or absent", 3, || {
+    explore("a record is whole or absent", 2, || {
         let (bus, mut writer) = Bus::published(256, 128, 1, 8);
         let mut reader = Reader::new(&bus, writer.publisher.head);
         let publish = thread::spawn(move || {

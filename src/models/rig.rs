@@ -218,9 +218,13 @@ impl Reader {
         Self { bus: bus.clone(), consumer: Consumer::new(place, 0) }
     }
 
-    /// Reads as `Stream::quick` and then `Stream::step` do.
+    /// Reads as `Seat::poll` does: the short cuts, then the long way.
     pub(super) fn read(&mut self) -> Read {
-        self.read_quickly().unwrap_or_else(|| self.read_carefully())
+        match self.read_quickly() {
+            Some(read) => read,
+            None if self.consumer.plainly_empty(&self.bus.ring) => Read::Empty,
+            None => self.read_carefully(),
+        }
     }
 
     /// Reads as `Stream::quick` does.
