@@ -81,24 +81,22 @@ impl Observer {
         if let Some(found) = stream.quick() {
             return Ok(Poll::Record(found));
         }
-        // Asked before the look: what the look finds empty then stays so.
-        let replaced = stream.replaced();
-        Ok(match stream.step()? {
-            Step::Record(found) => Poll::Record(found),
-            Step::Lapped => match stream.move_up() {
-                // Only the padding before the next record was overwritten.
-                gap if gap.is_empty() => return Self::poll(stream),
-                gap => Poll::Gap(gap),
-            },
-            Step::Closed => Poll::Closed,
-            Step::Empty | Step::Corrupt(..) => {
-                if replaced {
-                    Poll::Replaced
-                } else {
-                    Poll::Empty
-                }
-            }
-        })
+        // A second turn is for one that had only padding overwritten; lapped again so soon, it finds out at its next call.
+        for _ in 0..2 {
+            // Asked before the look: what the look finds empty then stays so.
+            let replaced = stream.replaced();
+            return Ok(match stream.step()? {
+                Step::Record(found) => Poll::Record(found),
+                Step::Lapped => match stream.move_up() {
+                    gap if gap.is_empty() => continue,
+                    gap => Poll::Gap(gap),
+                },
+                Step::Closed => Poll::Closed,
+                _ if replaced => Poll::Replaced,
+                _ => Poll::Empty,
+            });
+        }
+        Ok(Poll::Empty)
     }
 
     /// Returns what comes next without waiting and without a system call.

@@ -132,7 +132,7 @@ impl Ring {
 
     /// Lowest position whose bytes are intact.
     pub(crate) fn floor(&self) -> u64 {
-        self.word(at::LIMIT).load(Ordering::Acquire).saturating_sub(self.geometry.capacity)
+        self.word(at::LIMIT).load(Ordering::Acquire).min(MAX_POSITION).saturating_sub(self.geometry.capacity)
     }
 
     /// Says whether what was read at `position` before this call was intact.
@@ -301,7 +301,7 @@ impl Ring {
         };
         // Invariant: the wanted place is not below `place`, which is the boundary `low`'s (or the lowest).
         let (mut low, mut high) = (first.saturating_sub(1), last + 1);
-        while high - low > 1 {
+        while high > low + 1 {
             let middle = low + (high - low) / 2;
             match self.place_at(middle * stripe, head.position) {
                 Some(at) if before(at) => (place, low) = (at.0, middle),

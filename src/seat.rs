@@ -190,38 +190,42 @@ impl Seat {
     /// The same, for whatever is not just the next record.
     #[inline(never)]
     pub(crate) fn poll_slow(&mut self, stream: &mut Stream, table: &Table) -> Result<Poll> {
-        // Asked before the look: what the look finds empty then stays so.
-        let replaced = stream.replaced();
-        match stream.step()? {
-            Step::Record(found) => {
-                self.dirty = true;
-                Ok(Poll::Record(found))
+        // A second turn is for a reader that had only padding overwritten; lapped again so soon, it finds out at its next call.
+        for _ in 0..2 {
+            // Asked before the look: what the look finds empty then stays so.
+            let replaced = stream.replaced();
+            let found = match stream.step()? {
+                Step::Record(found) => {
+                    self.dirty = true;
+                    Some(Poll::Record(found))
+                }
+                other => self.poll_other(stream, table, &other, replaced),
+            };
+            if let Some(found) = found {
+                return Ok(found);
             }
-            other => self.poll_other(stream, table, &other, replaced),
         }
+        Ok(Poll::Empty)
     }
 
-    /// Everything but a record.
-    fn poll_other(&mut self, stream: &mut Stream, table: &Table, step: &Step, replaced: bool) -> Result<Poll> {
+    /// Everything but a record; `None` if it moved up without missing anything.
+    fn poll_other(&mut self, stream: &mut Stream, table: &Table, step: &Step, replaced: bool) -> Option<Poll> {
         let slot = self.slot.get();
         if !self.is_seated() {
             self.evicted = true;
             let oldest = stream.ring().seek(Seek::Oldest).sequence;
             let first = stream.consumer.next.sequence;
-            return Ok(Poll::Evicted(Gap { first, end: oldest.max(first) }));
+            return Some(Poll::Evicted(Gap { first, end: oldest.max(first) }));
         }
         if let Step::Lapped = step {
-            return match self.jump(stream, table) {
-                Some(gap) => Ok(Poll::Gap(gap)),
-                None => self.poll_slow(stream, table),
-            };
+            return self.jump(stream, table).map(Poll::Gap);
         }
         // Padding and records skipped by the filter are done with, unless something handed out waits for its commit.
         if (self.auto_commit || !self.dirty) && stream.consumer.next.position != slot.position() {
             self.dirty = true;
             self.commit(stream, table);
         }
-        Ok(match step {
+        Some(match step {
             Step::Closed => Poll::Closed,
             _ if replaced => Poll::Replaced,
             _ => Poll::Empty,
