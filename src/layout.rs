@@ -9,7 +9,8 @@
 //! Written by the writer only; everybody else maps it read-only.
 //!
 //! ```text
-//! byte 0      identity   magic, byte order, version, hash, bus id, geometry: constant once ready
+//! byte 0      identity   magic, byte order, version, hash, bus id, capacity, stripe, slots, schema, flags, largest age, length of
+//!                        the file, byte at which the ring starts, time of creation: constant once ready
 //!      128    writer     pid, start time, fence mode, sequence of the last takeover
 //!      256    limit      limit, intent, waiting, state, epoch; epoch, sequence and position of the last close
 //!      384    head       position after the last committed record, its sequence + 1
@@ -19,6 +20,11 @@
 //!      4096   seek index one entry of 4 words a stripe: boundary, end, sequence, time
 //!      ...    ring       capacity bytes, starting at a multiple of 4096
 //! ```
+//!
+//! Each line names its words in their order, the first one at the line's start. The magic is the bytes `LAPWING\0` (`LAPWTBL\0` in the
+//! table), the byte order mark the number 0x0102030405060708, lengths are bytes, times nanoseconds since 1970. Flags: 1 records carry time
+//! stamps, 2 pinned readers are refused. State: 1 the ring was replaced or removed. The stream is closed if the epoch of its last
+//! close equals epoch. Close: the code in the low half, the length in the high one.
 //!
 //! # A record
 //!

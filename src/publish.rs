@@ -129,7 +129,7 @@ impl Publisher {
         }
         let head = walk_to_tip(ring, Place { position: head, sequence }, limit);
         ring.void_entries_above(head.position);
-        ring.word(at::INTENT).store(limit, Ordering::Release);
+        ring.set(at::INTENT, limit);
         let gate = Gate {
             lowest: 0,
             slowest: None,
@@ -216,8 +216,8 @@ impl Publisher {
             return Err(Refused::Blocked { cursor: needed - capacity });
         }
         let target = want.min(self.gate.limit(capacity));
-        // Release pairs with the joiner's Acquire load of intent; the fence with the joiner's, between its bump and that load.
-        ring.word(at::INTENT).store(target, Ordering::Release);
+        // The fence pairs with the joiner's, between its bump and its load of intent.
+        ring.set(at::INTENT, target);
         fence(Ordering::SeqCst);
         let registrations = table.registrations();
         let target = if registrations == self.gate.registrations {
@@ -225,19 +225,19 @@ impl Publisher {
         } else {
             self.scan(ring, table, registrations);
             let lowered = target.min(self.gate.limit(capacity)).max(self.limit);
-            ring.word(at::INTENT).store(lowered, Ordering::Release);
+            ring.set(at::INTENT, lowered);
             if needed > lowered {
                 // Nothing is taken: a reader that joins now need not move up for it.
-                ring.word(at::INTENT).store(self.limit, Ordering::Release);
+                ring.set(at::INTENT, self.limit);
                 return Err(Refused::Blocked { cursor: needed - capacity });
             }
             lowered
         };
         self.starved = target < want;
         self.limit = target;
-        // Release, for who loads limit with Acquire to find what is intact. The fence keeps every later store to ring and
-        // index below it; it pairs with the readers' Acquire fence between their copy and their load of limit.
-        ring.word(at::LIMIT).store(target, Ordering::Release);
+        // The fence above is the release that the second fence of `intact` pairs with: who was lapped sees why. The one below keeps every later
+        // store to ring and index under the limit; it pairs with the readers' Acquire fence between their copy and their load of limit.
+        ring.set(at::LIMIT, target);
         fence(Ordering::Release);
         Ok(())
     }
@@ -486,7 +486,7 @@ impl Publisher {
         if flag & table::NEEDS_FENCE != 0 && !self.fences {
             // Somebody cannot make this process fence; from now on it does by itself, and says so.
             self.fences = true;
-            ring.word(at::FENCES).store(1, Ordering::Release);
+            ring.set(at::FENCES, 1);
         }
         wake::wake(table);
     }
@@ -525,7 +525,7 @@ fn walk_to_tip(ring: &Ring, head: Place, limit: u64) -> Place {
     let mut place = head;
     let mut first = true;
     loop {
-        if ring.commit_word(place.position).load(Ordering::Acquire) == 0 || place.position >= limit {
+        if ring.commit_word(place.position).load(Ordering::Relaxed) == 0 || place.position >= limit {
             return place;
         }
         if first {

@@ -125,14 +125,14 @@ impl Ring {
         self.word(at::HEAD).load(Ordering::Acquire)
     }
 
-    /// Limit that the writer may be about to take. Acquire pairs with its Release of intent.
+    /// Limit that the writer may be about to take; ordered by the fence before it.
     pub(crate) fn intent(&self) -> u64 {
-        self.word(at::INTENT).load(Ordering::Acquire)
+        self.get(at::INTENT)
     }
 
     /// Lowest position whose bytes are intact.
     pub(crate) fn floor(&self) -> u64 {
-        self.word(at::LIMIT).load(Ordering::Acquire).min(MAX_POSITION).saturating_sub(self.geometry.capacity)
+        self.get(at::LIMIT).min(MAX_POSITION).saturating_sub(self.geometry.capacity)
     }
 
     /// Says whether what was read at `position` before this call was intact.

@@ -273,9 +273,12 @@ impl Seat {
             _ => asked.min(next),
         };
         let slot = table.slot(self.slot.get().index());
+        if self.gap == Owed::Receipt {
+            slot.gap_told();
+        }
         for _ in 0..JOIN_TRIES {
             if asked < next {
-                slot.reset_books(asked);
+                slot.reset_books(first);
             } else {
                 slot.discard_jump(next);
                 slot.move_cursor(slot.position(), next);

@@ -187,7 +187,7 @@ impl Slot<'_> {
     ///
     /// Release pairs with [`Self::control`]'s Acquire.
     pub(crate) fn transition(&self, from: Control, to: Control) -> bool {
-        self.words[at::CONTROL].compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.words[at::CONTROL].compare_exchange(from.0, to.0, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
     /// The cursor's position. Acquire pairs with [`Self::move_cursor`]: what the reader copied out before it moved on was
@@ -342,7 +342,8 @@ impl Slot<'_> {
 
     /// Whether a reader that is away still holds the writer up, `now` by the boot clock.
     pub(crate) fn still_holds(&self, control: Control, now: u64) -> bool {
-        let hold_for = self.get(at::HOLD_FOR);
+        // Acquire pairs with the Release in `set_owner`: who sees the new time sees the clock it counts from.
+        let hold_for = self.words[at::HOLD_FOR].load(Ordering::Acquire);
         control.holds() && (hold_for == 0 || now < self.get(at::DETACHED_AT).saturating_add(hold_for))
     }
 

@@ -1,8 +1,9 @@
 //! The writer laps an observer, whom it does not wait for: what the observer takes is whole, and it learns when it was lapped.
 
-use super::rig::{Bus, Read, Reader, Writer, explore};
+use super::rig::{Bus, RECORD, Read, Reader, Writer, explore};
 use crate::layout::Commit;
-use crate::ring::Seek;
+use crate::report::Class;
+use crate::ring::{Place, Seek};
 use loom::thread;
 use std::sync::Arc;
 
@@ -112,4 +113,40 @@ fn no_payload_is_taken_for_a_record() {
 #[test]
 fn no_payload_is_taken_for_padding() {
     explore("no payload is taken for padding", 3, || no_payload_is_taken_for_a_header(Commit::padding()));
+}
+
+/// The record across a boundary ends above it: the entry is overwritten while the place it names is still intact.
+#[test]
+fn an_entry_is_older_than_its_place() {
+    explore("an entry is older than its place", 2, || {
+        let (bus, mut writer) = Bus::published(256, 64, 1, 0);
+        writer.publish_words(0).unwrap();
+        for _ in 0..8 {
+            writer.publish().unwrap();
+        }
+        // 3 lies at 80, the first record above the boundary at 64, and holds the writer up to just where it overwrites the entry.
+        bus.seat(0, Class::Gating, Place { position: 80, sequence: 3 });
+        assert_eq!((bus.limit(), writer.publisher.head.position), (320, 288));
+        let publish = thread::spawn(move || writer.publish().unwrap());
+        let place = bus.ring.seek(Seek::Sequence(3));
+        assert_eq!(place.position, place.sequence * RECORD - RECORD / 2, "no place of {}", place.sequence);
+        publish.join().unwrap();
+        assert_eq!(bus.limit(), 80 + 256);
+    });
+}
+
+/// The same payload in a header's place, met on the way from a boundary to the wanted record.
+#[test]
+fn no_payload_leads_a_seek_astray() {
+    explore("no payload leads a seek astray", 2, || {
+        let (bus, mut writer) = Bus::published(128, 64, 1, 5);
+        writer.publish_words(0).unwrap();
+        let publish = thread::spawn(move || {
+            writer.publish_this(&[Commit::record(2, 48).0, 9]).unwrap();
+        });
+        let place = bus.ring.seek(Seek::Sequence(3));
+        let position = [160, 176, 208].get(place.sequence.wrapping_sub(5) as usize).copied();
+        assert_eq!(place.position, position.unwrap_or(place.sequence * RECORD), "no place of {}", place.sequence);
+        publish.join().unwrap();
+    });
 }

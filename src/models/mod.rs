@@ -17,12 +17,14 @@
 //! - *Load buffering*: a load that is executed after a later store of its thread. The Release of a cursor's store (what was
 //!   copied out was read before) needs it, as does every pair whose first half is a load. `tests/litmus` covers these.
 //! - *Late stores*: one word's stores take effect in the order in which loom executes them; a store that becomes
-//!   visible after a later one of its thread shows as old values in loads, never in a read-modify-write. Two words whose
-//!   *stores* race (flag against wake word) are left to `tests/litmus`, too.
-//! - *membarrier*, modelled as a full fence on both sides, which is what the pair amounts to.
-//! - Fences of `SeqCst` are stronger in loom than in the language: each happens before the next one.
-//! - Words with more than seven stores: older ones are forgotten by loom. The scenes stay below that.
+//!   visible after a later one of its thread shows as old values in loads, never in a read-modify-write.
+//! - *membarrier*, modelled as a full fence on both sides, which is what the pair amounts to; or as missing.
+//! - Fences of `SeqCst` are stronger in loom than in the language: each happens before the next one. Orderings that such a fence
+//!   would hide show in the scenes without membarrier.
+//! - More than seven stores to a word: loom forgets the oldest. No scene has that many while others may still load them.
 //! - The futex's time-out: a sleeper that nobody wakes is a deadlock here.
+//! - A kill that finds two stores in another order than the program's; a writer here dies between two of them. See `tests/killed`.
+//! - `stream`, `seat`, `writer` and what else needs the kernel. What they do call by call is repeated in `rig`, each with its origin.
 
 mod closing;
 mod gating;
