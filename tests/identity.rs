@@ -82,6 +82,7 @@ fn starter(stage: &mut Stage) {
     let _writer = Writer::standby(stage.bus()).unwrap();
     let _reader = Reader::options().name("starter").open(stage.bus()).unwrap();
     // It shares this process's input, and so ends with the test.
+    #[expect(clippy::zombie_processes, reason = "it must outlive this process, which is killed")]
     let program = Command::new("cat").stdin(Stdio::inherit()).stdout(Stdio::null()).spawn().unwrap();
     stage.say(format!("started {}", program.id()));
     loop {
