@@ -79,7 +79,8 @@ impl<'w> Claim<'w> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.writer.publisher.open_fast_path();
+        let Writer { publisher, attached, .. } = &mut *self.writer;
+        publisher.open_fast_path(&attached.ring);
     }
 }
 
@@ -110,16 +111,13 @@ pub struct Batch<'w> {
     payload: u64,
     /// Bytes of the ring that its records take, wherever in it they come to lie.
     size: u64,
-    /// The hot path's bound from `next` on. That of the head is closed while the batch lives.
-    fast_end: u64,
 }
 
 impl<'w> Batch<'w> {
     pub(crate) fn new(writer: &'w mut Writer) -> Self {
         let next = writer.publisher.head;
-        let fast_end = writer.publisher.fast_end_from(next.position);
-        writer.publisher.close_fast_path();
-        Self { writer, next, first: None, payload: 0, size: 0, fast_end }
+        writer.publisher.open_batch(&writer.attached.ring, next.position);
+        Self { writer, next, first: None, payload: 0, size: 0 }
     }
 
     /// Counts the records pushed.
@@ -149,20 +147,41 @@ impl<'w> Batch<'w> {
     #[inline]
     pub fn push_tagged(&mut self, tag: u32, payload: &[u8]) -> Result<(), PublishError> {
         self.writer.check_fork()?;
-        let from = self.next.position;
-        let geometry = self.writer.attached.facts.geometry;
-        let size = self.size + geometry.record_size((payload.len() as u64).min(geometry.capacity));
-        if size > geometry.capacity / 4 && !self.is_empty() {
-            return Err(PublishError::TooLarge { length: size, max: geometry.capacity / 4 });
-        }
-        let reserved = match self.writer.publisher.reserve_below(self.fast_end, from, payload.len()) {
-            Some(reserved) => reserved,
-            None => {
-                let reserved = self.writer.reserve_by_policy(self.next, payload.len())?;
-                self.fast_end = self.writer.publisher.fast_end_from(reserved.end);
-                reserved
-            }
+        let most = self.writer.attached.facts.geometry.capacity / 4;
+        let sequence = self.next.sequence;
+        let Some((commit_word, size)) = self.writer.publisher.push(sequence, payload) else {
+            return self.push_slow(tag, payload);
         };
+        if self.size + size > most && self.first.is_some() {
+            return Err(PublishError::TooLarge { length: self.size + size, max: most });
+        }
+        let commit = Commit::record(tag, payload.len() as u64);
+        if self.first.is_some() {
+            // Relaxed: nobody comes here but past the first one's word, whose Release comes later.
+            commit_word.store(commit.0, Ordering::Relaxed);
+        } else {
+            self.first = Some((self.next.position, commit));
+        }
+        self.writer.publisher.pushed(size);
+        self.count(payload.len(), size, self.next.position + size);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn count(&mut self, payload: usize, size: u64, end: u64) {
+        self.payload += payload as u64;
+        self.size += size;
+        self.next = Place { position: end, sequence: self.next.sequence + 1 };
+    }
+
+    #[cold]
+    fn push_slow(&mut self, tag: u32, payload: &[u8]) -> Result<(), PublishError> {
+        let geometry = self.writer.attached.facts.geometry;
+        let size = geometry.record_size((payload.len() as u64).min(geometry.capacity));
+        if self.size + size > geometry.capacity / 4 && !self.is_empty() {
+            return Err(PublishError::TooLarge { length: self.size + size, max: geometry.capacity / 4 });
+        }
+        let reserved = self.writer.reserve_by_policy(self.next, payload.len())?;
         let Writer { publisher, attached, .. } = &mut *self.writer;
         publisher.prepare(&attached.ring, reserved, self.next.sequence);
         store_bytes(publisher.payload(&attached.ring, reserved, payload.len()), payload);
@@ -172,9 +191,8 @@ impl<'w> Batch<'w> {
         if hidden {
             self.first = Some((reserved.from, visible));
         }
-        self.payload += payload.len() as u64;
-        self.size = size;
-        self.next = Place { position: reserved.end, sequence: self.next.sequence + 1 };
+        publisher.open_batch(&attached.ring, reserved.end);
+        self.count(payload.len(), size, reserved.end);
         Ok(())
     }
 
@@ -199,6 +217,7 @@ impl<'w> Batch<'w> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        self.writer.publisher.open_fast_path();
+        let Writer { publisher, attached, .. } = &mut *self.writer;
+        publisher.open_fast_path(&attached.ring);
     }
 }

@@ -5,8 +5,12 @@
 //! A reader that is behind drains up to the head it last saw and touches no line that the writer is about to write. A reader
 //! that has caught up polls the commit word where the next record will be: one cache-line transfer a record. Only when records come
 //! one upon the other does it look at the head, to learn how far it may drain, and lets the writer get ahead.
+//!
+//! What it may take without looking at either is its [`Window`]: the committed words from the next record on. A shut window stands for
+//! everything else (the tip, a wrap, the end of the stream), so the comparison that checks the bounds decides all of that.
 
-use crate::layout::Commit;
+use crate::layout::{ALIGN, Commit, RECORD_HEADER};
+use crate::map::Window;
 use crate::ring::{Look, Place, Ring};
 use crate::sync::{AtomicU64, Ordering, hint};
 
@@ -42,10 +46,16 @@ const PACED: u32 = 2;
 pub(crate) struct Consumer {
     /// The next record wanted.
     pub(crate) next: Place,
+    /// From `next` on, or shut: see the module's head.
+    window: Window,
+    /// Whether all that is wanted of a record is its payload: no time stamp, no filter. Otherwise the window stays shut.
+    pub(crate) plain: bool,
     /// Everything below is known to be committed.
     seen: u64,
-    /// Records found one after the other with hardly any waiting in between: the writer is streaming.
+    /// Records found one after the other with hardly any waiting in between, as of `counted`: the writer is streaming.
     streak: u64,
+    /// Sequence up to which records are counted in `streak`.
+    counted: u64,
     /// Looks since the last record that found nothing.
     empty: u32,
     /// Epoch of the latest close that the application knows of.
@@ -55,19 +65,37 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    pub(crate) fn new(next: Place, told: u64) -> Self {
-        Self { next, seen: next.position, streak: BURST, empty: 0, told, closing: told }
+    pub(crate) fn new(ring: &Ring, next: Place, told: u64) -> Self {
+        Self {
+            next,
+            window: ring.map().no_window(),
+            plain: !ring.geometry.stamped,
+            seen: next.position,
+            streak: BURST,
+            counted: next.sequence,
+            empty: 0,
+            told,
+            closing: told,
+        }
     }
 
     /// Looks at the next record; its payload is not validated yet.
     #[inline(always)]
     pub(crate) fn look(&mut self, ring: &Ring) -> Step {
+        self.window.shut();
         // Twice, since padding is followed by a record.
         for _ in 0..2 {
-            if self.next.position >= self.seen && self.at_the_tip(ring) {
+            let at_the_tip = self.next.position >= self.seen;
+            if at_the_tip {
+                self.count();
+                self.streams(ring);
+            }
+            let look = ring.look(self.next);
+            // Asked after the look, so that a close that came before the record found is told before it.
+            if at_the_tip && self.is_at_the_end(ring) {
                 return Step::Closed;
             }
-            match ring.look(self.next) {
+            match look {
                 Look::Record(header) if !header.commit.is_padding() => {
                     return Step::Record(Found { place: self.next, commit: header.commit, end: header.end });
                 }
@@ -90,13 +118,37 @@ impl Consumer {
 
     /// The next record if it is a plain one, with the words of its payload and filling; `None` says nothing, see [`Self::look`].
     #[inline(always)]
-    pub(crate) fn glance<'r>(&mut self, ring: &'r Ring) -> Option<(Found, &'r [AtomicU64])> {
-        let place = self.next;
-        if place.position >= self.seen && self.at_the_tip(ring) {
+    pub(crate) fn glance(&mut self, ring: &Ring) -> Option<(Found, &[AtomicU64])> {
+        if self.window.len() < HEADER_WORDS {
+            self.open_window(ring)?;
+        }
+        let (commit, payload) = plain(&self.window, self.next.sequence)?;
+        let end = self.next.position + RECORD_HEADER + payload.len() as u64 * 8;
+        Some((Found { place: self.next, commit, end }, payload))
+    }
+
+    /// Learns what can be taken from here on; `None` if there is nothing, or nothing plain.
+    #[inline(always)]
+    fn open_window(&mut self, ring: &Ring) -> Option<()> {
+        if !self.plain {
             return None;
         }
-        let (commit, size, payload) = ring.plain(place)?;
-        Some((Found { place, commit, end: place.position + size }, payload))
+        if self.next.position >= self.seen {
+            self.count();
+            if !self.streams(ring) {
+                // Acquire pairs with the Release store of the commit word; a close before that record is seen, too.
+                let commit = Commit(ring.commit_word(self.next.position).load(Ordering::Acquire));
+                if !commit.is_plain() {
+                    return None;
+                }
+                self.seen = self.next.position + ring.geometry.record_size(commit.length());
+            }
+            if self.is_at_the_end(ring) {
+                return None;
+            }
+        }
+        ring.map().open(&mut self.window, self.next.position, self.seen);
+        Some(())
     }
 
     /// Says whether, after a glance that gave nothing, there is plainly nothing: no record, no close, not lapped.
@@ -112,24 +164,42 @@ impl Consumer {
         empty
     }
 
-    /// Learns how far it may drain; says whether the stream was closed just here.
-    fn at_the_tip(&mut self, ring: &Ring) -> bool {
-        if self.streak >= BURST {
+    /// Counts the records passed since it was last at the tip.
+    #[inline(always)]
+    fn count(&mut self) {
+        let passed = self.next.sequence.wrapping_sub(self.counted);
+        if passed != 0 {
+            self.streak = if self.empty < SOON { self.streak.saturating_add(passed) } else { 0 };
+            self.counted = self.next.sequence;
+            self.empty = 0;
+        }
+    }
+
+    /// In a stream, looks how far head has come; says whether there is more to drain.
+    #[inline(always)]
+    fn streams(&mut self, ring: &Ring) -> bool {
+        if self.streak < BURST {
+            return false;
+        }
+        self.seen = ring.head_position();
+        if self.next.position >= self.seen && self.empty < PACED {
+            self.let_writer_gain();
             self.seen = ring.head_position();
-            if self.next.position >= self.seen && self.empty < PACED {
-                self.let_writer_gain();
-                self.seen = ring.head_position();
-            }
         }
-        if let Some((epoch, closed)) = ring.closed_since(self.told) {
-            // Bounded first: who asks twice gets the same answer.
-            self.seen = self.seen.min(closed);
-            if self.next.position >= closed {
-                self.closing = epoch;
-                return true;
-            }
+        self.next.position < self.seen
+    }
+
+    /// Keeps within the stream's end; says whether it is just here.
+    #[inline(always)]
+    fn is_at_the_end(&mut self, ring: &Ring) -> bool {
+        let Some((epoch, closed)) = ring.closed_since(self.told) else { return false };
+        // Bounded first: who asks twice gets the same answer.
+        self.seen = self.seen.min(closed);
+        let end = self.next.position >= closed;
+        if end {
+            self.closing = epoch;
         }
-        false
+        end
     }
 
     /// Leaves the writer's lines alone for a moment.
@@ -146,28 +216,68 @@ impl Consumer {
     /// Moves past a record.
     #[inline(always)]
     pub(crate) fn pass(&mut self, found: &Found) {
+        self.window.skip(((found.end - found.place.position) / 8) as usize);
         self.next = Place { position: found.end, sequence: found.place.sequence + 1 };
-        self.streak = if self.empty < SOON { self.streak.wrapping_add(1) } else { 0 };
-        self.empty = 0;
     }
 
-    /// Moves past records that were drained in a stretch.
+    /// The records that can be taken without another look, to be worked through in a stretch that ends with [`Self::end_burst`].
     #[inline(always)]
-    pub(crate) fn pass_to(&mut self, next: Place) {
+    pub(crate) fn burst(&mut self, ring: &Ring) -> Option<Burst<'_>> {
+        if self.window.len() < HEADER_WORDS {
+            self.open_window(ring)?;
+        }
+        Some(Burst { words: &self.window, next: self.next })
+    }
+
+    /// Moves past what a burst has taken.
+    #[inline(always)]
+    pub(crate) fn end_burst(&mut self, next: Place) {
+        self.window.skip(((next.position - self.next.position) / 8) as usize);
         self.next = next;
-        self.empty = 0;
-    }
-
-    /// The position below which everything is known to be committed.
-    #[inline(always)]
-    pub(crate) fn seen(&self) -> u64 {
-        self.seen
     }
 
     /// Goes elsewhere.
-    pub(crate) fn go_to(&mut self, place: Place) {
-        *self = Self::new(place, self.told);
+    pub(crate) fn go_to(&mut self, ring: &Ring, place: Place) {
+        *self = Self { plain: self.plain, ..Self::new(ring, place, self.told) };
     }
+}
+
+/// A stretch of committed records, with the place of the first that is not taken yet.
+pub(crate) struct Burst<'a> {
+    words: &'a [AtomicU64],
+    pub(crate) next: Place,
+}
+
+impl<'a> Burst<'a> {
+    /// The next record if it is a plain one, with the words of its payload and filling; not validated yet.
+    #[inline(always)]
+    pub(crate) fn glance(&self) -> Option<(Commit, &'a [AtomicU64])> {
+        plain(self.words, self.next.sequence)
+    }
+
+    /// Moves past a record with so many words of payload and filling.
+    #[inline(always)]
+    pub(crate) fn pass(&mut self, payload: usize) {
+        let words = payload + HEADER_WORDS;
+        self.words = self.words.get(words..).unwrap_or_default();
+        self.next = Place { position: self.next.position + words as u64 * 8, sequence: self.next.sequence + 1 };
+    }
+}
+
+const HEADER_WORDS: usize = RECORD_HEADER as usize / 8;
+
+/// The plain record of this sequence at the start of some words: its commit word, and the words of its payload and filling.
+#[inline(always)]
+fn plain(words: &[AtomicU64], sequence: u64) -> Option<(Commit, &[AtomicU64])> {
+    let [commit, own, rest @ ..] = words else { return None };
+    // Acquire pairs with the Release store of the commit word: payload and sequence are there.
+    let commit = Commit(commit.load(Ordering::Acquire));
+    if !commit.is_plain() || own.load(Ordering::Relaxed) != sequence {
+        return None;
+    }
+    // Records start at multiples of two words.
+    let filled = (commit.length() + ALIGN - 1) as usize / ALIGN as usize * (ALIGN as usize / 8);
+    Some((commit, rest.get(..filled)?))
 }
 
 impl Found {

@@ -10,8 +10,10 @@ use std::ops::Deref;
 /// Words of either file's header.
 pub(crate) const HEADER_WORDS: usize = HEADER as usize / 8;
 
+#[cfg(loom)]
+pub(crate) use heap::{Map, Window};
 #[cfg(not(loom))]
-pub(crate) use real::{Held, Map};
+pub(crate) use real::{Held, Map, Window};
 
 #[cfg(not(loom))]
 mod real {
@@ -23,7 +25,8 @@ mod real {
     use std::path::Path;
     use std::sync::Arc;
 
-    /// A whole file, mapped shared.
+    /// A whole file, mapped shared. A clone is the same mapping, which ends with the last.
+    #[derive(Clone)]
     pub(crate) struct Map {
         words: &'static [AtomicU64],
         header: &'static [AtomicU64; HEADER_WORDS],
@@ -31,7 +34,7 @@ mod real {
         lap: &'static [AtomicU64],
         /// Their number less one.
         mask: usize,
-        raw: MmapRaw,
+        raw: Arc<MmapRaw>,
     }
 
     impl Map {
@@ -43,20 +46,33 @@ mod real {
             options.len(length as usize);
             let raw = if writable { options.map_raw(file) } else { options.map_raw_read_only(file) }
                 .map_err(|source| Error::io("map", path, source))?;
-            // SAFETY: the mapping is page-aligned, `length` bytes long and lives as long as `raw`, which this struct owns and
-            // drops after the last borrow of `words` (handed out only under a borrow of `self`). Every access to it in
+            // SAFETY: the mapping is page-aligned, `length` bytes long and lives as long as `raw`, of which this struct, its clones
+            // and whatever holds on to its words own a share until the last borrow of `words` (handed out only under a borrow of them) has ended. Every access to it in
             // this process and in others is a whole atomic word. A read-only map only ever sees loads.
             let words = unsafe { std::slice::from_raw_parts(raw.as_ptr().cast::<AtomicU64>(), length as usize / 8) };
             let header = words.first_chunk().expect("every file begins with a header");
             let lap = &words[lap.start as usize / 8..lap.end as usize / 8];
             assert!(lap.len().is_power_of_two(), "a lap is a power of two");
-            Ok(Self { words, header, lap, mask: lap.len() - 1, raw })
+            Ok(Self { words, header, lap, mask: lap.len() - 1, raw: Arc::new(raw) })
         }
 
         /// Holds on to `N` words from `at` on, so that they can be used without looking them up again.
-        pub(crate) fn hold<const N: usize>(self: &Arc<Self>, at: usize) -> Held<N> {
+        pub(crate) fn hold<const N: usize>(&self, at: usize) -> Held<N> {
             let words = self.words[at..].first_chunk().expect("the words are in the map");
-            Held { words, _map: Arc::clone(self) }
+            Held { words, _raw: Arc::clone(&self.raw) }
+        }
+
+        /// A window with nothing in it.
+        pub(crate) fn no_window(&self) -> Window {
+            Window { words: &[], _raw: Arc::clone(&self.raw) }
+        }
+
+        /// Moves a window of this map to the words from one position to another, or to the end of the lap if that comes first.
+        #[inline(always)]
+        pub(crate) fn open(&self, window: &mut Window, from: u64, to: u64) {
+            debug_assert!(Arc::ptr_eq(&self.raw, &window._raw));
+            let lap = &self.lap[(from >> 3) as usize & self.mask..];
+            window.words = &lap[..lap.len().min((to.saturating_sub(from) >> 3) as usize)];
         }
 
         /// The file's header.
@@ -99,10 +115,42 @@ mod real {
         }
     }
 
-    /// Some words of a map, and the map, which lives as long.
+    /// A stretch of a lap that somebody works through from its start; what it does not hold is somebody else's case.
+    ///
+    /// So one comparison, of a length with what is left, is both the bounds check and the question whether anything special is to be done.
+    pub(crate) struct Window {
+        words: &'static [AtomicU64],
+        _raw: Arc<MmapRaw>,
+    }
+
+    impl Window {
+        /// Leaves the first `count` words behind; a window that holds fewer was shut and stays as it is.
+        #[inline(always)]
+        pub(crate) fn skip(&mut self, count: usize) {
+            if let Some(rest) = self.words.get(count..) {
+                self.words = rest;
+            }
+        }
+
+        /// Leaves everything behind.
+        #[inline(always)]
+        pub(crate) fn shut(&mut self) {
+            self.words = &[];
+        }
+    }
+
+    impl Deref for Window {
+        type Target = [AtomicU64];
+        #[inline(always)]
+        fn deref(&self) -> &[AtomicU64] {
+            self.words
+        }
+    }
+
+    /// Some words of a map, and the mapping, which lives as long.
     pub(crate) struct Held<const N: usize> {
         words: &'static [AtomicU64; N],
-        _map: Arc<Map>,
+        _raw: Arc<MmapRaw>,
     }
 
     impl<const N: usize> Deref for Held<N> {
@@ -116,61 +164,101 @@ mod real {
 
 /// Words on the heap, in the place of a mapping, for the models.
 #[cfg(loom)]
-pub(crate) struct Map {
-    words: std::sync::Arc<[AtomicU64]>,
-    lap: std::ops::Range<usize>,
+mod heap {
+    use super::*;
+    use std::ops::Range;
+    use std::sync::Arc;
+
+    #[derive(Clone)]
+    pub(crate) struct Map {
+        words: Arc<[AtomicU64]>,
+        lap: Range<usize>,
+    }
+
+    impl Map {
+        /// These words, of which positions run through `lap`.
+        pub(crate) fn new(words: impl Iterator<Item = AtomicU64>, lap: Range<usize>) -> Self {
+            assert!(lap.len().is_power_of_two());
+            Self { words: words.collect(), lap }
+        }
+
+        pub(crate) fn header(&self) -> &[AtomicU64; HEADER_WORDS] {
+            self.words.first_chunk().expect("every file begins with a header")
+        }
+
+        fn index(&self, position: u64) -> usize {
+            self.lap.start + ((position >> 3) as usize & (self.lap.len() - 1))
+        }
+
+        pub(crate) fn at(&self, position: u64) -> &AtomicU64 {
+            &self.words[self.index(position)]
+        }
+
+        pub(crate) fn span(&self, position: u64, length: u64) -> Option<&[AtomicU64]> {
+            let start = self.index(position);
+            self.words[..self.lap.end].get(start..start + (length as usize).div_ceil(8))
+        }
+
+        pub(crate) fn no_window(&self) -> Window {
+            Window { words: self.words.clone(), range: 0..0 }
+        }
+
+        pub(crate) fn open(&self, window: &mut Window, from: u64, to: u64) {
+            let start = self.index(from);
+            window.range = start..self.lap.end.min(start + (to.saturating_sub(from) >> 3) as usize);
+        }
+    }
+
+    impl Deref for Map {
+        type Target = [AtomicU64];
+        fn deref(&self) -> &[AtomicU64] {
+            &self.words
+        }
+    }
+
+    pub(crate) struct Window {
+        words: Arc<[AtomicU64]>,
+        range: Range<usize>,
+    }
+
+    impl Window {
+        pub(crate) fn skip(&mut self, count: usize) {
+            if count <= self.range.len() {
+                self.range.start += count;
+            }
+        }
+
+        pub(crate) fn shut(&mut self) {
+            self.range = 0..0;
+        }
+    }
+
+    impl Deref for Window {
+        type Target = [AtomicU64];
+        fn deref(&self) -> &[AtomicU64] {
+            &self.words[self.range.clone()]
+        }
+    }
 }
 
-#[cfg(loom)]
-impl Map {
-    /// These words, of which positions run through `lap`.
-    pub(crate) fn heap(words: impl Iterator<Item = AtomicU64>, lap: std::ops::Range<usize>) -> Self {
-        assert!(lap.len().is_power_of_two());
-        Self { words: words.collect(), lap }
-    }
-
-    pub(crate) fn share(&self) -> Self {
-        Self { words: self.words.clone(), lap: self.lap.clone() }
-    }
-
-    pub(crate) fn header(&self) -> &[AtomicU64; HEADER_WORDS] {
-        self.words.first_chunk().expect("every file begins with a header")
-    }
-
-    pub(crate) fn at(&self, position: u64) -> &AtomicU64 {
-        &self.words[self.lap.start + ((position >> 3) as usize & (self.lap.len() - 1))]
-    }
-
-    pub(crate) fn span(&self, position: u64, length: u64) -> Option<&[AtomicU64]> {
-        let start = (position >> 3) as usize & (self.lap.len() - 1);
-        self.words[self.lap.clone()].get(start..start + (length as usize).div_ceil(8))
-    }
-}
-
-#[cfg(loom)]
-impl Deref for Map {
-    type Target = [AtomicU64];
-    fn deref(&self) -> &[AtomicU64] {
-        &self.words
-    }
-}
-
-/// Asks for the line of a word, to write to it soon.
+/// Asks for the line so many bytes after a word, to write to it soon.
 #[inline(always)]
-pub(crate) fn prefetch_write(word: &AtomicU64) {
+pub(crate) fn prefetch_write(word: &AtomicU64, ahead: usize) {
+    #[cfg(not(loom))]
+    let line = word.as_ptr().wrapping_byte_add(ahead);
     #[cfg(all(not(loom), target_arch = "x86_64"))]
-    // SAFETY: a prefetch touches no memory as far as the program can tell; the address is valid anyway. (By hand: the
+    // SAFETY: a prefetch touches no memory as far as the program can tell, and any address will do. (By hand: the
     // intrinsic turns into a prefetch for reading unless the whole program is built for newer machines; older ones do nothing here.)
     unsafe {
-        std::arch::asm!("prefetchw [{}]", in(reg) word.as_ptr(), options(nostack, preserves_flags));
+        std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags));
     }
     #[cfg(all(not(loom), target_arch = "aarch64"))]
     // SAFETY: as above.
     unsafe {
-        std::arch::asm!("prfm pstl1keep, [{}]", in(reg) word.as_ptr(), options(nostack, preserves_flags));
+        std::arch::asm!("prfm pstl1keep, [{}]", in(reg) line, options(nostack, preserves_flags));
     }
     #[cfg(any(loom, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
-    let _ = word;
+    let _ = (word, ahead);
 }
 
 /// Copies words between memory that others may change meanwhile and memory of our own, 16 bytes at a time where it can.

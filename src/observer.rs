@@ -172,7 +172,7 @@ impl Observer {
         self.stream.check_fork()?;
         Self::check_start(start)?;
         let (asked, place) = self.stream.attached.start(start)?;
-        self.stream.consumer.go_to(place);
+        self.stream.go_to(place);
         let gap = Gap { first: asked, end: place.sequence };
         self.gap = (!gap.is_empty()).then_some(gap);
         Ok(())

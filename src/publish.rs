@@ -4,9 +4,11 @@
 //!
 //! # The hot path
 //!
-//! One comparison, `end <= fast_end`, decides that a record needs nothing special: `fast_end` lies below the next stripe boundary
-//! (so no wrap, no index entry) and sixteen bytes below the limit (so the zero ahead may be written). Everything
-//! else happens in [`Publisher::reserve_slow`], about once a stripe.
+//! The writer works its way through a [`Window`]: the words from head to the next stripe boundary, or to the limit if that comes first.
+//! What fits into it, zero ahead included, needs nothing special: no wrap, no index entry, no reader to think of. So the one
+//! comparison that checks the bounds decides all of that, and stands for whatever else the slow path is for (time stamps,
+//! a writer that has to fence, a batch under way): then the window is shut. Everything that does not fit goes through
+//! [`Publisher::reserve_slow`], about once a stripe.
 //!
 //! # Extending the limit
 //!
@@ -21,8 +23,8 @@
 //! Neither is impossible: that is what the two `SeqCst` fences exclude. One word for limit and intent fails: a retracted
 //! limit makes validating readers discard what is intact, and a writer that dies between raise and retract leaves a lie.
 
-use crate::layout::{ALIGN, Commit, Geometry, MAX_POSITION, ring as at, table};
-use crate::map::{Filler, prefetch_write, store_bytes};
+use crate::layout::{ALIGN, Commit, Geometry, MAX_POSITION, RECORD_HEADER, ring as at, table};
+use crate::map::{Filler, Window, prefetch_write, store_bytes};
 use crate::ring::{Place, Ring};
 use crate::sync::{AtomicU64, Ordering, fence, hint, light_fence};
 use crate::sys;
@@ -62,8 +64,10 @@ pub(crate) struct Warned {
 /// The writer's state: what only it writes, kept locally, and what it last saw of the readers.
 pub(crate) struct Publisher {
     pub(crate) head: Place,
-    /// Hot path bound, see the module's head.
-    fast_end: u64,
+    /// What the hot path may write, from head on; see the module's head.
+    window: Window,
+    /// The same for a batch, from its next record on.
+    batch: Window,
     limit: u64,
     geometry: Geometry,
     /// Whether readers cannot make this process fence, so that it must by itself.
@@ -94,7 +98,10 @@ struct Gate {
 }
 
 /// How far ahead of head a line is fetched for writing, in bytes.
-const PREFETCH: u64 = 64;
+const PREFETCH: usize = 64;
+
+/// Words of the zero ahead of a record, with the rest of its unit of alignment.
+const AHEAD: usize = ALIGN as usize / 8;
 
 /// How often, and how many pauses apart, a writer with a full ring looks whether its slowest reader has gained.
 const GAIN_LOOKS: u32 = 32;
@@ -139,25 +146,53 @@ impl Publisher {
             next_scan: 0,
             warned: vec![0; geometry.slots as usize],
         };
+        let (window, batch) = (ring.map().no_window(), ring.map().no_window());
         let mut publisher =
-            Self { head, fast_end: 0, limit, geometry, fences, bytes: 0, gate, starved: false, warned: Vec::new() };
-        publisher.store_head(ring);
-        publisher.open_fast_path();
+            Self { head, window, batch, limit, geometry, fences, bytes: 0, gate, starved: false, warned: Vec::new() };
+        publisher.store_head(ring, head);
+        publisher.open_fast_path(ring);
         Ok(publisher)
+    }
+
+    /// Publishes a record that needs nothing special; `None` leaves it to the slow path.
+    #[inline(always)]
+    pub(crate) fn publish(&mut self, ring: &Ring, table: &Table, tag: u32, payload: &[u8]) -> Option<u64> {
+        let Place { position, sequence } = self.head;
+        let (commit_word, words) = fill(&self.window, sequence, payload)?;
+        // Release pairs with the readers' Acquire load of the commit word: who sees it sees payload, sequence and zero ahead.
+        commit_word.store(Commit::record(tag, payload.len() as u64).0, Ordering::Release);
+        // The line of the zero ahead of the next record, fetched now rather than between that record's stores.
+        prefetch_write(commit_word, words * 8 + PREFETCH);
+        self.window.skip(words);
+        self.bytes += payload.len() as u64;
+        self.store_head(ring, Place { position: position + words as u64 * 8, sequence: sequence + 1 });
+        light_fence();
+        self.wake_sleepers(ring, table);
+        Some(sequence)
+    }
+
+    /// Writes all of a batch's next record but its commit word, if it needs nothing special; returns that word and the record's size.
+    ///
+    /// The batch has opened its window with [`Self::open_batch`].
+    #[inline(always)]
+    pub(crate) fn push(&mut self, sequence: u64, payload: &[u8]) -> Option<(&AtomicU64, u64)> {
+        fill(&self.batch, sequence, payload).map(|(commit_word, words)| (commit_word, words as u64 * 8))
+    }
+
+    /// Moves a batch past a record of this size.
+    #[inline(always)]
+    pub(crate) fn pushed(&mut self, size: u64) {
+        self.batch.skip(size as usize / 8);
     }
 
     /// Reserves room at the head if nothing special is to be done; nothing is visible and nothing committed.
     #[inline(always)]
     pub(crate) fn reserve(&self, length: usize) -> Option<Reserved> {
-        self.reserve_below(self.fast_end, self.head.position, length)
-    }
-
-    /// The same for a record that starts at `from`, with a bound from [`Self::fast_end_from`].
-    #[inline(always)]
-    pub(crate) fn reserve_below(&self, bound: u64, from: u64, length: usize) -> Option<Reserved> {
-        // A length beyond any bound ends above every bound, and the slow path refuses it.
-        let end = from + self.geometry.record_size((length as u64).min(MAX_POSITION));
-        (end <= bound).then_some(Reserved { from, start: from, end, crossing: false })
+        let start = self.head.position;
+        // A length beyond any bound is above this one too, and the slow path refuses it.
+        let size = self.geometry.record_size((length as u64).min(MAX_POSITION));
+        let fits = size as usize / 8 + AHEAD <= self.window.len();
+        fits.then_some(Reserved { from: start, start, end: start + size, crossing: false })
     }
 
     /// Reserves a record that starts at or above `from` (above head inside a batch).
@@ -185,24 +220,37 @@ impl Publisher {
         if end + ALIGN > self.limit {
             self.extend(ring, table, end + ALIGN)?;
         }
-        self.fast_end = 0;
+        self.close_fast_path();
         Ok(Reserved { from, start, end, crossing: from / stripe != end / stripe })
     }
 
-    /// The hot path's bound for records that start at `from` or later in its stripe.
-    pub(crate) fn fast_end_from(&self, from: u64) -> u64 {
+    /// Up to where records that start at `from` need nothing special, zero ahead included.
+    fn plain_below(&self, from: u64) -> u64 {
+        let special = self.geometry.stamped || self.fences;
         let boundary = (from / self.geometry.stripe + 1) * self.geometry.stripe;
-        (boundary - ALIGN).min(self.limit.saturating_sub(ALIGN))
+        if special { 0 } else { boundary.min(self.limit) }
     }
 
     /// Lets the hot path serve the records from head on.
-    pub(crate) fn open_fast_path(&mut self) {
-        self.fast_end = self.fast_end_from(self.head.position);
+    #[inline]
+    pub(crate) fn open_fast_path(&mut self, ring: &Ring) {
+        let from = self.head.position;
+        let below = self.plain_below(from);
+        ring.map().open(&mut self.window, from, below);
     }
 
     /// Sends the next records at the head through the slow path.
+    #[inline]
     pub(crate) fn close_fast_path(&mut self) {
-        self.fast_end = 0;
+        self.window.shut();
+    }
+
+    /// Lets the hot path serve a batch whose next record starts at `from`; that of lone records is closed.
+    #[inline]
+    pub(crate) fn open_batch(&mut self, ring: &Ring, from: u64) {
+        self.close_fast_path();
+        let below = self.plain_below(from);
+        ring.map().open(&mut self.batch, from, below);
     }
 
     /// Raises the limit to at least `needed`.
@@ -457,27 +505,30 @@ impl Publisher {
     /// Moves head over what was made visible, and wakes.
     #[inline(always)]
     pub(crate) fn advance(&mut self, ring: &Ring, table: &Table, head: Place) {
-        self.head = head;
-        self.store_head(ring);
-        // The line of the zero ahead of the next record, fetched now rather than between that record's stores.
-        prefetch_write(ring.commit_word(head.position + PREFETCH));
-        // Pairs with the sleeper's heavy fence between its store of the flag and its last look.
+        self.store_head(ring, head);
         if self.fences {
             full_fence();
         } else {
             light_fence();
         }
-        let flag = table.sleep_flag().load(Ordering::Relaxed);
-        if flag != 0 {
-            self.wake(ring, table, flag);
-        }
+        self.wake_sleepers(ring, table);
     }
 
     /// Stores head: sequence, then position. Release each pairs with the Acquire loads of [`Ring::head`].
     #[inline(always)]
-    fn store_head(&self, ring: &Ring) {
-        ring.word(at::HEAD_SEQUENCE).store(self.head.sequence, Ordering::Release);
-        ring.word(at::HEAD).store(self.head.position, Ordering::Release);
+    fn store_head(&mut self, ring: &Ring, head: Place) {
+        self.head = head;
+        ring.word(at::HEAD_SEQUENCE).store(head.sequence, Ordering::Release);
+        ring.word(at::HEAD).store(head.position, Ordering::Release);
+    }
+
+    /// Wakes who sleeps. The fence before it pairs with the sleeper's heavy fence between its store of the flag and its last look.
+    #[inline(always)]
+    fn wake_sleepers(&mut self, ring: &Ring, table: &Table) {
+        let flag = table.sleep_flag().load(Ordering::Relaxed);
+        if flag != 0 {
+            self.wake(ring, table, flag);
+        }
     }
 
     #[cold]
@@ -486,6 +537,7 @@ impl Publisher {
         if flag & table::NEEDS_FENCE != 0 && !self.fences {
             // Somebody cannot make this process fence; from now on it does by itself, and says so.
             self.fences = true;
+            self.close_fast_path();
             ring.set(at::FENCES, 1);
         }
         wake::wake(table);
@@ -500,6 +552,23 @@ impl Publisher {
     pub(crate) fn count_bytes(&mut self, bytes: u64) {
         self.bytes += bytes;
     }
+}
+
+/// Writes all of a record but its commit word at the start of a window; returns that word, and how many words the record takes.
+///
+/// `None` if it does not fit with its zero ahead. Only for records without a time stamp.
+#[inline(always)]
+fn fill<'w>(window: &'w Window, sequence: u64, payload: &[u8]) -> Option<(&'w AtomicU64, usize)> {
+    const HEADER: usize = RECORD_HEADER as usize / 8;
+    // No overflow: a slice is never longer than `isize::MAX`.
+    let words = (payload.len() + (RECORD_HEADER + ALIGN - 1) as usize) / ALIGN as usize * AHEAD;
+    let record = window.get(..words + AHEAD)?;
+    // The zero ahead: whatever an earlier lap left there is no record. Relaxed, ordered by the commit word's Release. It comes
+    // first, so that the record's own line is not given up between the stores to it.
+    record[words].store(0, Ordering::Relaxed);
+    record[1].store(sequence, Ordering::Relaxed);
+    store_bytes(&record[HEADER..], payload);
+    Some((&record[0], words))
 }
 
 /// Says whether the reader in a slot holds the writer up at all.

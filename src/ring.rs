@@ -97,22 +97,6 @@ impl Ring {
         self.map.at(position + 16)
     }
 
-    /// The record at a place if it is a plain one: commit word, size in the ring, and the words of payload and filling.
-    ///
-    /// What it says counts only once the place is found intact. `None` says nothing: [`Self::look`] finds out.
-    #[inline(always)]
-    pub(crate) fn plain(&self, place: Place) -> Option<(Commit, u64, &[AtomicU64])> {
-        // Acquire pairs with the Release store of the commit word: payload and sequence are there.
-        let commit = Commit(self.commit_word(place.position).load(Ordering::Acquire));
-        if !commit.is_plain() || self.sequence_word(place.position).load(Ordering::Relaxed) != place.sequence {
-            return None;
-        }
-        let header = self.geometry.record_header;
-        let size = self.geometry.record_size(commit.length());
-        let words = self.map.span(place.position, size)?;
-        Some((commit, size, words.get(header as usize / 8..)?))
-    }
-
     /// The words of a payload of `length` bytes of the record at a position; `None` if no record of that length can lie there.
     #[inline(always)]
     pub(crate) fn payload(&self, position: u64, length: usize) -> Option<&[AtomicU64]> {

@@ -32,6 +32,8 @@ pub(crate) struct Seat {
     /// Whether something was handed out, or skipped, and is not committed.
     pub(crate) dirty: bool,
     gap: Owed,
+    /// Whether a call for more begins with anything but committing what was handed out: no automatic commit, or something owed.
+    special: bool,
     /// Whether a jump over a gap waits for the application's commit.
     jump_pending: bool,
     evicted: bool,
@@ -103,7 +105,7 @@ impl Seat {
             let joining = from.joining(options.class, options.name.is_some(), options.hold);
             if let Some(place) = join(ring, table, slot, from, joining, place) {
                 let gap = Gap { first: untold.unwrap_or(asked).min(asked), end: place.sequence };
-                let seat = Self {
+                let mut seat = Self {
                     slot: table.own(slot.index()),
                     control: joining.with(Phase::Active),
                     locks,
@@ -112,10 +114,14 @@ impl Seat {
                     hold: options.hold,
                     auto_commit: options.auto_commit,
                     dirty: false,
-                    gap: if gap.is_empty() { Owed::Nothing } else { Owed::Gap(gap) },
+                    gap: Owed::Nothing,
+                    special: !options.auto_commit,
                     jump_pending: false,
                     evicted: false,
                 };
+                if !gap.is_empty() {
+                    seat.owe(Owed::Gap(gap));
+                }
                 return Ok((seat, place, told));
             }
         }
@@ -147,25 +153,35 @@ impl Seat {
     /// What every call for more begins with: the records handed out before count as handled.
     #[inline(always)]
     pub(crate) fn begin(&mut self, stream: &Stream, table: &Table) -> Option<Gap> {
-        if self.auto_commit {
-            self.commit(stream, table);
+        if self.special {
+            return self.begin_specially(stream, table);
         }
-        if self.gap == Owed::Nothing { None } else { self.settle_gap() }
+        self.commit(stream, table);
+        None
     }
 
     #[cold]
-    fn settle_gap(&mut self) -> Option<Gap> {
-        match std::mem::replace(&mut self.gap, Owed::Nothing) {
+    fn begin_specially(&mut self, stream: &Stream, table: &Table) -> Option<Gap> {
+        if self.auto_commit {
+            self.commit(stream, table);
+        }
+        match self.gap {
             Owed::Gap(gap) => {
-                self.gap = Owed::Receipt;
+                self.owe(Owed::Receipt);
                 Some(gap)
             }
             Owed::Receipt => {
                 self.slot.get().gap_told();
+                self.owe(Owed::Nothing);
                 None
             }
             Owed::Nothing => None,
         }
+    }
+
+    fn owe(&mut self, gap: Owed) {
+        self.gap = gap;
+        self.special = !self.auto_commit || gap != Owed::Nothing;
     }
 
     /// Says whether nobody has evicted the reader.
@@ -252,7 +268,7 @@ impl Seat {
         if self.auto_commit {
             self.commit(stream, table);
         }
-        self.gap = Owed::Receipt;
+        self.owe(Owed::Receipt);
         Some(gap)
     }
 
@@ -293,8 +309,8 @@ impl Seat {
                 self.evicted = false;
                 self.dirty = false;
                 self.jump_pending = false;
-                self.gap = Owed::Receipt;
-                stream.consumer.go_to(settled);
+                self.owe(Owed::Receipt);
+                stream.go_to(settled);
                 return Ok(Gap { first: first.min(settled.sequence), end: settled.sequence });
             }
             place = stream.attached.ring.seek(Seek::Sequence(place.sequence));

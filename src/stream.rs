@@ -178,8 +178,6 @@ pub(crate) struct Stream {
     /// Where payloads are copied to; grows to the largest record seen.
     buffer: Vec<u64>,
     filter: Filter,
-    /// Neither filter nor time stamps: [`Self::quick`] will do.
-    plain: bool,
     /// Copy payloads out; otherwise they are borrowed from the ring.
     pub(crate) copies: bool,
     /// Time stamp of the record just taken; zero on a bus without.
@@ -194,12 +192,11 @@ pub(crate) struct Stream {
 
 impl Stream {
     pub(crate) fn new(attached: Attached, start: Place, told: u64, filter: Filter, copies: bool) -> Self {
-        Self {
-            plain: !attached.facts.geometry.stamped && filter == Filter::default(),
+        let mut stream = Self {
+            consumer: Consumer::new(&attached.ring, start, told),
             attached,
-            consumer: Consumer::new(start, told),
             buffer: Vec::new(),
-            filter,
+            filter: Filter::default(),
             copies,
             stamp: 0,
             generation: sys::fork_generation(),
@@ -207,12 +204,15 @@ impl Stream {
             absent_told: None,
             looked: None,
             waits: 0,
-        }
+        };
+        stream.set_filter(filter);
+        stream
     }
 
     pub(crate) fn set_filter(&mut self, filter: Filter) {
         self.filter = filter;
-        self.plain = !self.attached.facts.geometry.stamped && filter == Filter::default();
+        self.consumer.plain = !self.attached.facts.geometry.stamped && filter == Filter::default();
+        self.go_to(self.consumer.next);
     }
 
     #[inline(always)]
@@ -233,9 +233,6 @@ impl Stream {
     /// Takes the next record if nothing special is to be done for it; `None` says nothing, [`Self::step`] finds out.
     #[inline(always)]
     pub(crate) fn quick(&mut self) -> Option<Found> {
-        if !self.plain {
-            return None;
-        }
         let ring = &self.attached.ring;
         let (found, payload) = self.consumer.glance(ring)?;
         if self.copies {
@@ -258,15 +255,11 @@ impl Stream {
     /// Hands out records for as long as [`Self::quick`] would find them without looking at the tip, at most `max`; returns how many.
     #[inline(always)]
     pub(crate) fn quick_burst(&mut self, max: usize, handle: &mut impl FnMut(Record<'_>)) -> usize {
-        if !self.plain {
-            return 0;
-        }
         let ring = &self.attached.ring;
-        let mut next = self.consumer.next;
-        let seen = self.consumer.seen();
+        let Some(mut burst) = self.consumer.burst(ring) else { return 0 };
         let mut count = 0;
-        while count < max && next.position < seen {
-            let Some((commit, size, payload)) = ring.plain(next) else { break };
+        while count < max {
+            let Some((commit, payload)) = burst.glance() else { break };
             let length = commit.length() as usize;
             let bytes = if self.copies {
                 let Some(buffer) = self.buffer.get_mut(..payload.len()) else { break };
@@ -275,17 +268,16 @@ impl Stream {
             } else {
                 pinned_bytes(payload, length)
             };
-            if !ring.intact(next.position) {
+            let Place { position, sequence } = burst.next;
+            if !ring.intact(position) {
                 break;
             }
-            let record = Record { sequence: next.sequence, tag: commit.tag(), stamp: 0, payload: bytes };
-            next = Place { position: next.position + size, sequence: next.sequence + 1 };
-            handle(record);
+            burst.pass(payload.len());
+            handle(Record { sequence, tag: commit.tag(), stamp: 0, payload: bytes });
             count += 1;
         }
-        if count != 0 {
-            self.consumer.pass_to(next);
-        }
+        let next = burst.next;
+        self.consumer.end_burst(next);
         count
     }
 
@@ -344,11 +336,16 @@ impl Stream {
         }
     }
 
+    /// Goes elsewhere.
+    pub(crate) fn go_to(&mut self, place: Place) {
+        self.consumer.go_to(&self.attached.ring, place);
+    }
+
     /// Where a lapped reader that does not gate goes on.
     pub(crate) fn move_up(&mut self) -> Gap {
         let first = self.consumer.next.sequence;
         let place = self.ring().seek(Seek::Clear);
-        self.consumer.go_to(place);
+        self.go_to(place);
         Gap { first, end: place.sequence.max(first) }
     }
 

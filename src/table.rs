@@ -6,7 +6,6 @@ use crate::map::Held;
 use crate::map::{Map, bytes_of, load_words, store_bytes};
 use crate::report::Class;
 use crate::sync::{AtomicU64, Ordering};
-use std::sync::Arc;
 
 const SLOT_WORDS: usize = layout::SLOT as usize / 8;
 const _: () = assert!(SLOT_WORDS == 4 * LINE_WORDS);
@@ -69,7 +68,7 @@ impl Control {
 /// The table's words.
 #[derive(Clone)]
 pub(crate) struct Table {
-    map: Arc<Map>,
+    map: Map,
     slots: u64,
 }
 
@@ -90,7 +89,7 @@ impl OwnSlot {
 
 impl Table {
     pub(crate) fn new(map: Map, slots: u64) -> Self {
-        Self { map: Arc::new(map), slots }
+        Self { map, slots }
     }
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = Slot<'_>> {

@@ -265,8 +265,8 @@ impl Writer {
     #[inline(always)]
     fn publish_by(&mut self, policy: Policy, tag: u32, payload: &[u8]) -> std::result::Result<u64, PublishError> {
         self.check_fork()?;
-        match self.publisher.reserve(payload.len()) {
-            Some(reserved) => Ok(self.publisher.write(&self.attached.ring, &self.table, reserved, tag, payload)),
+        match self.publisher.publish(&self.attached.ring, &self.table, tag, payload) {
+            Some(sequence) => Ok(sequence),
             None => self.publish_slow(policy, tag, payload),
         }
     }
@@ -275,7 +275,7 @@ impl Writer {
     fn publish_slow(&mut self, policy: Policy, tag: u32, payload: &[u8]) -> std::result::Result<u64, PublishError> {
         let reserved = self.reserve_slow(policy, self.publisher.head, payload.len())?;
         let sequence = self.publisher.write(&self.attached.ring, &self.table, reserved, tag, payload);
-        self.publisher.open_fast_path();
+        self.publisher.open_fast_path(&self.attached.ring);
         Ok(sequence)
     }
 
@@ -291,7 +291,7 @@ impl Writer {
             None => self.reserve_slow(self.policy, self.publisher.head, length)?,
         };
         let sequence = self.publisher.write_parts(&self.attached.ring, &self.table, reserved, tag, parts);
-        self.publisher.open_fast_path();
+        self.publisher.open_fast_path(&self.attached.ring);
         Ok(sequence)
     }
 

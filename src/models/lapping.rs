@@ -65,7 +65,7 @@ fn a_lapped_observer_moves_up() {
             let place = bus.ring.seek(Seek::Clear);
             assert_eq!(place, bus.place(place.sequence));
             assert!(place.sequence > 2, "it was told of a gap that is none");
-            observer.consumer.go_to(place);
+            observer.consumer.go_to(&bus.ring, place);
             match observer.read_carefully() {
                 Read::Record(sequence, _) => assert_eq!(sequence, place.sequence),
                 Read::Empty => assert!(place.sequence >= 5),

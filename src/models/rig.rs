@@ -68,8 +68,8 @@ impl Bus {
             }
         });
         Arc::new(Self {
-            ring: Ring::new(Map::heap(ring, lap.clone()), geometry),
-            table: Table::new(Map::heap(table_words, 0..1), slots),
+            ring: Ring::new(Map::new(ring, lap.clone()), geometry),
+            table: Table::new(Map::new(table_words, 0..1), slots),
         })
     }
 
@@ -151,12 +151,12 @@ impl Writer {
         let Self { bus, publisher, .. } = self;
         let Place { position, sequence } = publisher.head;
         let bytes = bytes_of(words, words.len() * 8);
-        let slow = match publisher.reserve(bytes.len()) {
-            Some(reserved) => return Ok(publisher.write(&bus.ring, &bus.table, reserved, sequence as u32, bytes)),
-            None => publisher.reserve_slow(&bus.ring, &bus.table, position, bytes.len() as u64)?,
-        };
+        if let Some(sequence) = publisher.publish(&bus.ring, &bus.table, sequence as u32, bytes) {
+            return Ok(sequence);
+        }
+        let slow = publisher.reserve_slow(&bus.ring, &bus.table, position, bytes.len() as u64)?;
         let sequence = publisher.write(&bus.ring, &bus.table, slow, sequence as u32, bytes);
-        publisher.open_fast_path();
+        publisher.open_fast_path(&bus.ring);
         Ok(sequence)
     }
 
@@ -167,29 +167,36 @@ impl Writer {
         for _ in 0..2 {
             let words = payload(next.sequence, *mark);
             let bytes = bytes_of(&words, PAYLOAD);
-            let bound = publisher.fast_end_from(next.position);
-            let reserved = match publisher.reserve_below(bound, next.position, PAYLOAD) {
-                Some(reserved) => reserved,
-                None => publisher.reserve_slow(ring, &bus.table, next.position, PAYLOAD as u64).expect("nobody gates"),
-            };
-            publisher.prepare(ring, reserved, next.sequence);
-            store_bytes(publisher.payload(ring, reserved, PAYLOAD), bytes);
             let commit = Commit::record(next.sequence as u32, PAYLOAD as u64);
-            let visible = publisher.seal(ring, reserved, next.sequence, commit, first.is_some());
-            first = first.or(Some((reserved.from, visible)));
-            next = Place { position: reserved.end, sequence: next.sequence + 1 };
+            publisher.open_batch(ring, next.position);
+            let end = if let Some((commit_word, size)) = publisher.push(next.sequence, bytes) {
+                if first.is_some() {
+                    commit_word.store(commit.0, Ordering::Relaxed);
+                }
+                first = first.or(Some((next.position, commit)));
+                next.position + size
+            } else {
+                let reserved =
+                    publisher.reserve_slow(ring, &bus.table, next.position, PAYLOAD as u64).expect("nobody gates");
+                publisher.prepare(ring, reserved, next.sequence);
+                store_bytes(publisher.payload(ring, reserved, PAYLOAD), bytes);
+                let visible = publisher.seal(ring, reserved, next.sequence, commit, first.is_some());
+                first = first.or(Some((reserved.from, visible)));
+                reserved.end
+            };
+            next = Place { position: end, sequence: next.sequence + 1 };
         }
         let (position, commit) = first.expect("two records");
         ring.commit_word(position).store(commit.0, Ordering::Release);
         publisher.advance(ring, &bus.table, next);
-        publisher.open_fast_path();
+        publisher.open_fast_path(&bus.ring);
     }
 
     /// Makes room for the next record and leaves it at that, as an abandoned claim does: its publish will find the limit raised.
     pub(super) fn make_room(&mut self) {
         let from = self.publisher.head.position;
         self.publisher.reserve_slow(&self.bus.ring, &self.bus.table, from, PAYLOAD as u64).expect("nobody gates yet");
-        self.publisher.open_fast_path();
+        self.publisher.open_fast_path(&self.bus.ring);
     }
 }
 
@@ -215,7 +222,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(bus: &Arc<Bus>, place: Place) -> Self {
-        Self { bus: bus.clone(), consumer: Consumer::new(place, 0) }
+        Self { bus: bus.clone(), consumer: Consumer::new(&bus.ring, place, 0) }
     }
 
     /// Reads as `Seat::poll` does: the short cuts, then the long way.
