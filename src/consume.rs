@@ -13,6 +13,8 @@ use crate::layout::{ALIGN, Commit, RECORD_HEADER};
 use crate::map::Window;
 use crate::ring::{Look, Place, Ring};
 use crate::sync::{AtomicU64, Ordering, hint};
+use crate::sys;
+use std::time::Duration;
 
 /// A record's header, and where it lies.
 #[derive(Clone, Copy)]
@@ -33,9 +35,9 @@ pub(crate) enum Step {
     Corrupt(&'static str, u64, u64),
 }
 
-/// So many records in a row make a stream, each found after fewer empty looks than this.
+/// So many records in a row make a stream, if they come closer together than two of its records could by ping-pong between cores.
 const BURST: u64 = 4;
-const SOON: u32 = 16;
+const SOON: Duration = Duration::from_nanos(200);
 
 /// Pauses of a reader that has caught up with a stream: a few hundred nanoseconds, in which the writer gets some dozen records ahead.
 const PACE: u32 = 8;
@@ -54,8 +56,11 @@ pub(crate) struct Consumer {
     seen: u64,
     /// Records found one after the other with hardly any waiting in between, as of `counted`: the writer is streaming.
     streak: u64,
-    /// Sequence up to which records are counted in `streak`.
+    /// Sequence up to which records are counted in `streak`, and when the last of them was, in ticks.
     counted: u64,
+    counted_at: u64,
+    /// Ticks between the records of a stream, at most.
+    soon: u64,
     /// Looks since the last record that found nothing.
     empty: u32,
     /// Epoch of the latest close that the application knows of.
@@ -73,6 +78,8 @@ impl Consumer {
             seen: next.position,
             streak: BURST,
             counted: next.sequence,
+            counted_at: 0,
+            soon: sys::ticks_in(SOON),
             empty: 0,
             told,
             closing: told,
@@ -169,8 +176,10 @@ impl Consumer {
     fn count(&mut self) {
         let passed = self.next.sequence.wrapping_sub(self.counted);
         if passed != 0 {
-            self.streak = if self.empty < SOON { self.streak.saturating_add(passed) } else { 0 };
-            self.counted = self.next.sequence;
+            let now = sys::ticks();
+            let soon = now.wrapping_sub(self.counted_at) < passed.saturating_mul(self.soon);
+            self.streak = if soon { self.streak.saturating_add(passed) } else { 0 };
+            (self.counted, self.counted_at) = (self.next.sequence, now);
             self.empty = 0;
         }
     }

@@ -261,6 +261,10 @@ pub(crate) fn prefetch_write(word: &AtomicU64, ahead: usize) {
     let _ = (word, ahead);
 }
 
+/// Words from which on the machine's string copy is faster between cores (`benches/NOTES.md`).
+#[cfg(all(not(loom), target_arch = "x86_64"))]
+const STRING: usize = 128;
+
 /// Copies words between memory that others may change meanwhile and memory of our own, 16 bytes at a time where it can.
 ///
 /// Assembly, because the compiler neither vectorises atomic accesses nor lets plain ones race. The machine gives each word
@@ -274,6 +278,11 @@ unsafe fn copy_words(mut from: *const u64, mut to: *mut u64, mut words: usize) {
     use std::arch::{asm, x86_64::__m128i};
     // SAFETY: each step stays within the `words` left, by the caller's promise.
     unsafe {
+        if words >= STRING {
+            // The machine's own copy takes whole lines, and does not read those first that it is going to overwrite.
+            asm!("rep movsq", inout("rsi") from => _, inout("rdi") to => _, inout("rcx") words => _, options(nostack, preserves_flags));
+            return;
+        }
         while words >= 8 {
             asm!(
                 "movups {a}, [{from}]",

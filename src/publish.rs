@@ -412,9 +412,7 @@ impl Publisher {
     /// Writes everything of a record but payload and commit words: zero ahead, sequence, stamp, index.
     #[inline(always)]
     pub(crate) fn prepare(&mut self, ring: &Ring, reserved: Reserved, sequence: u64) {
-        // The zero ahead: whatever an earlier lap left there is no record. Relaxed, ordered by the commit word's Release. It comes
-        // first, so that the record's own line is not given up between the stores to it.
-        ring.commit_word(reserved.end).store(0, Ordering::Relaxed);
+        self.zero_ahead(ring, reserved);
         ring.sequence_word(reserved.start).store(sequence, Ordering::Relaxed);
         if self.geometry.stamped {
             let now = self.next_time(ring, sys::wall_clock());
@@ -423,6 +421,15 @@ impl Publisher {
         if reserved.crossing {
             self.index(ring, reserved, sequence);
         }
+    }
+
+    /// Stores the zero ahead: whatever an earlier lap left there is no record. Relaxed, ordered by the commit word's Release.
+    ///
+    /// It comes first, so that the record's own line is not given up to a polling reader between the stores to it; for a record that is
+    /// written in place, that is when it is claimed.
+    #[inline(always)]
+    pub(crate) fn zero_ahead(&self, ring: &Ring, reserved: Reserved) {
+        ring.commit_word(reserved.end).store(0, Ordering::Relaxed);
     }
 
     /// Writes the index entry of every boundary that the record reaches or crosses.
@@ -473,6 +480,7 @@ impl Publisher {
     pub(crate) fn commit(&mut self, ring: &Ring, table: &Table, reserved: Reserved, tag: u32, length: usize) -> u64 {
         let sequence = self.head.sequence;
         self.seal(ring, reserved, sequence, Commit::record(tag, length as u64), true);
+        prefetch_write(ring.commit_word(reserved.end), PREFETCH);
         self.bytes += length as u64;
         self.advance(ring, table, Place { position: reserved.end, sequence: sequence + 1 });
         sequence
@@ -563,8 +571,7 @@ fn fill<'w>(window: &'w Window, sequence: u64, payload: &[u8]) -> Option<(&'w At
     // No overflow: a slice is never longer than `isize::MAX`.
     let words = (payload.len() + (RECORD_HEADER + ALIGN - 1) as usize) / ALIGN as usize * AHEAD;
     let record = window.get(..words + AHEAD)?;
-    // The zero ahead: whatever an earlier lap left there is no record. Relaxed, ordered by the commit word's Release. It comes
-    // first, so that the record's own line is not given up between the stores to it.
+    // The zero ahead, see `zero_ahead`.
     record[words].store(0, Ordering::Relaxed);
     record[1].store(sequence, Ordering::Relaxed);
     store_bytes(&record[HEADER..], payload);

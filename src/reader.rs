@@ -311,7 +311,8 @@ impl Reader {
 
     /// Hands up to `max` records that are there to `handle`, then commits once; returns how many, and why it stopped.
     ///
-    /// Stops with [`Next::Empty`] when it has caught up or handed out `max`, and with [`Next::Record`] never.
+    /// Stops with [`Next::Empty`] when it has caught up or handed out `max`, and with [`Next::Record`] never. To find out that it has caught
+    /// up costs a look at the line that the writer writes next: who waits for lone records is faster with [`try_next`](Self::try_next).
     ///
     /// # Errors
     /// As [`try_next`](Self::try_next). Records handed out before stay handled.

@@ -315,6 +315,7 @@ impl Writer {
             Some(reserved) => reserved,
             None => self.reserve_slow(self.policy, self.publisher.head, length)?,
         };
+        self.publisher.zero_ahead(&self.attached.ring, reserved);
         Ok(Claim::new(self, reserved, tag, length))
     }
 
