@@ -1,7 +1,7 @@
 //! The options of a new bus, validated before anything is touched.
 
 use crate::error::{Error, Result};
-use crate::files::{self, Access, Facts, Paths, WriterLocks};
+use crate::files::{self, Access, Facts, Paths, Role, WriterLocks};
 use crate::layout::{self, Geometry, ring as at};
 use crate::sys;
 use crate::writer::Writer;
@@ -60,6 +60,8 @@ impl Default for Options {
 enum Existing {
     Refuse,
     Open,
+    /// Open, once its writer is gone.
+    Await,
     Replace,
 }
 
@@ -159,6 +161,14 @@ impl Options {
         self.make(path.as_ref(), Existing::Open)
     }
 
+    /// As [`open_or_create`](Self::open_or_create), but waits until the bus has no other writer and nobody else is creating it.
+    ///
+    /// # Errors
+    /// As [`open_or_create`](Self::open_or_create), without [`Error::WriterBusy`].
+    pub fn standby(&self, path: impl AsRef<Path>) -> Result<Writer> {
+        self.make(path.as_ref(), Existing::Await)
+    }
+
     /// Creates the bus anew, whatever was published there; becomes its writer.
     ///
     /// Readers of the old bus drain what they can and are then told that it was replaced. A file that is not a bus is never replaced.
@@ -173,7 +183,8 @@ impl Options {
         let facts = self.facts()?;
         let paths = Paths::of(path);
         let mut locks = self.lock_for(path, &paths, existing)?;
-        if existing != Existing::Open || files::id_at(&paths.ring).is_none() {
+        let opens = matches!(existing, Existing::Open | Existing::Await);
+        if !opens || files::id_at(&paths.ring).is_none() {
             files::build(&paths, &facts, self.access, &mut locks)?;
         }
         Writer::with_locks(path, locks, self.memory)
@@ -184,11 +195,13 @@ impl Options {
         let check = || match existing {
             _ if files::id_at(&paths.ring).is_none() => Ok(()),
             Existing::Refuse => Err(Error::AlreadyExists { path: path.into() }),
-            Existing::Open | Existing::Replace => files::check_replaceable(paths),
+            // Whatever is wrong with it is said before anybody waits for its writer.
+            Existing::Open | Existing::Await => files::attach_ring(path, Role::Writer).map(drop),
+            Existing::Replace => files::check_replaceable(paths),
         };
         // Before, so that no lock file is left beside what is none of ours; and again, since it may have come meanwhile.
         check()?;
-        let locks = WriterLocks::take(paths, self.access, false)?;
+        let locks = WriterLocks::take(paths, self.access, existing == Existing::Await)?;
         check()?;
         Ok(locks)
     }

@@ -7,7 +7,7 @@ use crate::frame::{Cutter, InFrame};
 use crate::manage;
 use crate::report::{Event, Outcome, Reporter, Summary, millis};
 use crate::signals;
-use lapwing::{Error, Overrun, Policy, PublishError, Writer};
+use lapwing::{Overrun, Policy, PublishError, Writer};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
 use std::io;
@@ -61,16 +61,12 @@ pub(crate) fn run(args: &Publish, reporter: Reporter) -> Result<Exit, Failure> {
 
 fn open(args: &Publish) -> Result<Writer, Failure> {
     let opened = match (args.create, args.standby) {
-        (true, _) => manage::options(&args.geometry).open_or_create(&args.path),
+        (true, true) => manage::options(&args.geometry).standby(&args.path),
+        (true, false) => manage::options(&args.geometry).open_or_create(&args.path),
         (false, true) => Writer::standby(&args.path),
         (false, false) => Writer::open(&args.path),
     };
-    match opened {
-        Ok(writer) => Ok(writer),
-        Err(Error::WriterBusy { .. }) if args.standby => Ok(Writer::standby(&args.path)?),
-        Err(error) if args.create => Err(manage::place(error, &args.path)),
-        Err(error) => Err(error.into()),
-    }
+    opened.map_err(|error| if args.create { manage::place(error, &args.path) } else { error.into() })
 }
 
 #[derive(Default)]
