@@ -27,9 +27,11 @@ pub(crate) fn run(args: &Subscribe, reporter: Reporter) -> Result<Exit, Failure>
     let output = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(|error| Failure::output(&error))?);
     let watched = output.try_clone().map_err(|error| Failure::output(&error))?;
     let source = attach(args)?;
+    let books = Books { start: source.next_sequence(), next: source.next_sequence(), ..Books::default() };
     let mut session = Session {
         path: args.path.clone(),
-        books: Books { start: source.next_sequence(), next: source.next_sequence(), ..Books::default() },
+        settled: books.clone(),
+        books,
         epoch: source.epoch(),
         output: Joiner::new(args.frame, args.with_seq, output),
         watched,
@@ -41,7 +43,7 @@ pub(crate) fn run(args: &Subscribe, reporter: Reporter) -> Result<Exit, Failure>
     reporter.tell(&session.source.attached(args));
     let started = Instant::now();
     let result = session.pump();
-    let Session { books, source, .. } = session;
+    let Session { settled: books, source, .. } = session;
     // Before the summary: who sees it finds the table settled.
     drop(source);
     let exit = match result {
@@ -159,7 +161,7 @@ impl Source {
 }
 
 /// This process's own account of the stream, kept apart from the bus's.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Books {
     /// First sequence wanted.
     start: u64,
@@ -231,6 +233,8 @@ struct Session {
     /// The same output, to look whether anyone still reads it.
     watched: File,
     books: Books,
+    /// The same without what was not written yet, and may never be.
+    settled: Books,
     epoch: u64,
     reporter: Reporter,
     count: Option<u64>,
@@ -337,6 +341,7 @@ impl Session {
             self.output.flush().map_err(|error| Failure::output(&error))?;
         }
         self.source.commit();
+        self.settled = self.books.clone();
         Ok(())
     }
 
