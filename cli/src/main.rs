@@ -10,6 +10,7 @@ mod publish;
 mod report;
 mod show;
 mod signals;
+mod stdout;
 mod subscribe;
 mod units;
 
@@ -23,6 +24,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let reporter = Reporter { json: cli.json };
     let result = match &cli.command {
+        Command::Sub(_) | Command::Stat(_) | Command::Readers(_) | Command::Demo if stdout::was_closed() => {
+            Err(Failure::other("standard output is closed"))
+        }
         Command::Create(args) => manage::create(args, reporter),
         Command::Pub(args) => publish::run(args, reporter),
         Command::Sub(args) => subscribe::run(args, reporter),

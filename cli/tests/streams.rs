@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::{Place, Process, numbered, run, stat, until};
 
@@ -277,6 +277,29 @@ fn a_standby_carries_on_where_the_killed_writer_stopped() {
 }
 
 #[test]
+fn of_standbys_that_start_at_once_one_creates_the_bus_and_the_others_follow() {
+    for _ in 0..5 {
+        let place = Place::new();
+        let bus = place.bus();
+        // Large enough for the creation to take a while.
+        let args = ["--json", "pub", &bus, "--create", "--standby", "--keep-open", "--capacity", "64MiB"];
+        let mut writers: Vec<_> = (0..3).map(|_| Process::spawn(&args)).collect();
+        for writer in &mut writers {
+            // Dropped at once, so that whoever is first makes way.
+            writer.stdin.take().expect("it is piped").write_all(b"a\n").expect("a pipe has room");
+        }
+        let first = |writer: Process| {
+            let ran = writer.end();
+            assert_eq!(ran.code, 0, "{}", ran.stderr);
+            ran.last()["first"].as_u64().expect("a sequence")
+        };
+        let mut firsts: Vec<_> = writers.into_iter().map(first).collect();
+        firsts.sort_unstable();
+        assert_eq!(firsts, [0, 1, 2]);
+    }
+}
+
+#[test]
 fn lossy_readers_and_observers_are_told_their_gaps_and_end_with_5() {
     for class in ["lossy", "observer"] {
         let place = Place::created(&["--capacity", "4KiB"]);
@@ -352,7 +375,35 @@ fn an_output_that_fails_is_an_error_and_commits_nothing() {
     let ran = process.end();
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(ran.event("error")["message"].as_str().expect("words").contains("standard output"));
+    assert_eq!((&ran.last()["delivered"], &ran.last()["next"]), (&json!(0), &json!(0)), "{}", ran.stderr);
     assert_eq!(stat(&bus)["readers"][0]["delivered"], 0);
+}
+
+#[test]
+fn an_output_that_was_closed_before_the_start_takes_nothing() {
+    let place = Place::created(&[]);
+    let bus = place.bus();
+    assert_eq!(run(&["pub", &bus], b"a\n").code, 0);
+    for (args, code) in [
+        (vec!["sub", &bus, "--from", "oldest", "--name", "closed"], 1),
+        (vec!["stat", &bus], 1),
+        (vec!["readers", &bus], 1),
+        (vec!["pub", &bus], 0),
+    ] {
+        let script = "exec \"$@\" >&-";
+        let mut command = Command::new("sh");
+        let shell = command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_lapwing")]).args(&args);
+        let output = shell.stdin(Stdio::null()).output().expect("a shell");
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {words}");
+        assert_eq!(words.contains("standard output is closed"), code == 1, "{args:?}: {words}");
+    }
+    assert_eq!(stat(&bus)["readers"], json!([]));
+    // Nothing was closed here, though it ends in the same place.
+    let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null").expect("the null device");
+    let (process, _) = Process::to(&["--json", "sub", &bus, "--from", "oldest"], Stdio::from(null));
+    let ran = process.end();
+    assert_eq!((ran.code, &ran.last()["delivered"]), (0, &json!(1)), "{}", ran.stderr);
 }
 
 #[test]
