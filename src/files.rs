@@ -383,13 +383,12 @@ fn announced_writer(paths: &Paths) -> Option<u32> {
 }
 
 fn set_access(file: &File, path: &Path, mode: u32, group: Option<u32>) -> Result<()> {
-    file.set_permissions(fs::Permissions::from_mode(mode))
-        .map_err(|source| Error::io("set the mode of", path, source))?;
+    // The group first, so that the mode lets no other group in meanwhile.
     if let Some(group) = group {
         std::os::unix::fs::fchown(file, None, Some(group))
             .map_err(|source| Error::io("set the group of", path, source))?;
     }
-    Ok(())
+    file.set_permissions(fs::Permissions::from_mode(mode)).map_err(|source| Error::io("set the mode of", path, source))
 }
 
 // ---- creation, replacement, removal ---------------------------------------------------------------------------
@@ -397,12 +396,17 @@ fn set_access(file: &File, path: &Path, mode: u32, group: Option<u32>) -> Result
 /// Builds the files of a bus and renames them into place. The caller holds the writer's lock.
 pub(crate) fn build(paths: &Paths, facts: &Facts, access: Access, locks: &mut WriterLocks) -> Result<()> {
     let old = attach(&paths.ring, Role::Writer).ok();
-    let result = build_new(paths, facts, access).and_then(|()| locks.show_presence_at(&paths.new_ring).map(drop));
+    let result = build_new(paths, facts, access)
+        .and_then(|()| locks.show_presence_at(&paths.new_ring).map(drop))
+        .and_then(|()| rename(&paths.new_table, &paths.table));
     if result.is_err() {
         discard_new(paths);
+        if id_at(&paths.ring).is_none() {
+            // Nor a lock for a bus that there is not; who waits for it looks whether it is still the one of this name.
+            discard(&paths.lock);
+        }
         return result;
     }
-    rename(&paths.new_table, &paths.table)?;
     rename(&paths.new_ring, &paths.ring)?;
     if let Some((old, table)) = old {
         mark_replaced(&old.ring, &table);
@@ -473,10 +477,13 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
 
 /// Removes what a creator left half-way. What cannot be removed shows when the file is created again.
 fn discard_new(paths: &Paths) {
-    for path in [&paths.new_ring, &paths.new_table] {
-        if let Err(error) = fs::remove_file(path) {
-            debug_assert!(error.kind() != io::ErrorKind::InvalidInput);
-        }
+    discard(&paths.new_ring);
+    discard(&paths.new_table);
+}
+
+fn discard(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        debug_assert!(error.kind() != io::ErrorKind::InvalidInput);
     }
 }
 
@@ -509,16 +516,17 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
         return Err(Error::NotFound { path: path.into() });
     }
     let _locks = WriterLocks::take(&paths, Access { mode: 0o600, group: None }, false)?;
-    if let Ok((old, table)) = attach(&paths.ring, Role::Writer) {
+    let old = attach(&paths.ring, Role::Writer).ok();
+    let unlink = |path: &PathBuf| match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, source)),
+        _ => Ok(()),
+    };
+    // The table shows whether files can be removed here at all, before readers are told that the ring is.
+    unlink(&paths.table)?;
+    if let Some((old, table)) = old {
         mark_replaced(&old.ring, &table);
     }
-    for path in [&paths.ring, &paths.table, &paths.new_ring, &paths.new_table, &paths.lock] {
-        match fs::remove_file(path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", path, source)),
-            _ => {}
-        }
-    }
-    Ok(())
+    [&paths.ring, &paths.new_ring, &paths.new_table, &paths.lock].into_iter().try_for_each(unlink)
 }
 
 /// Refuses to replace or unlink what is not a bus; one that cannot be attached to any more still is one by its magic.

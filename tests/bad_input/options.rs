@@ -173,23 +173,22 @@ fn pinned_readers_can_be_forbidden_and_reasons_are_short() {
 // ---- a file system that is too small ------------------------------------------------------------------------------
 
 /// A file system of its own in memory.
-struct Tmpfs<'a>(&'a Path);
+struct Mounted<'a>(&'a Path);
 
-impl<'a> Tmpfs<'a> {
-    fn mount(at: &'a Path, bytes: u64) -> Option<Self> {
-        let target = CString::new(at.as_os_str().as_bytes()).unwrap();
-        let data = CString::new(format!("size={bytes},mode=755")).unwrap();
+impl<'a> Mounted<'a> {
+    fn new(kind: &str, options: &str, at: &'a Path) -> Option<Self> {
+        let [target, kind, data] =
+            [at.as_os_str().as_bytes(), kind.as_bytes(), options.as_bytes()].map(|text| CString::new(text).unwrap());
         // SAFETY: the strings live through the call, and the kernel only reads them.
-        let result =
-            unsafe { libc::mount(c"tmpfs".as_ptr(), target.as_ptr(), c"tmpfs".as_ptr(), 0, data.as_ptr().cast()) };
+        let result = unsafe { libc::mount(kind.as_ptr(), target.as_ptr(), kind.as_ptr(), 0, data.as_ptr().cast()) };
         if result != 0 {
-            eprintln!("SKIPPED: a full file system: cannot mount one: {}", std::io::Error::last_os_error());
+            eprintln!("SKIPPED: a file system of its own: cannot mount one: {}", std::io::Error::last_os_error());
         }
         (result == 0).then_some(Self(at))
     }
 }
 
-impl Drop for Tmpfs<'_> {
+impl Drop for Mounted<'_> {
     fn drop(&mut self) {
         let target = CString::new(self.0.as_os_str().as_bytes()).unwrap();
         // SAFETY: as above.
@@ -200,19 +199,15 @@ impl Drop for Tmpfs<'_> {
 #[test]
 fn a_full_file_system_is_an_error_at_creation_and_nothing_stays() {
     let place = Place::new("small");
-    let Some(small) = Tmpfs::mount(place.directory(), 1 << 20) else { return };
+    let Some(small) = Mounted::new("tmpfs", "size=1048576,mode=755", place.directory()) else { return };
     let path = place.bus();
-    let only_lock = || {
-        let files = files_in(place.directory());
-        files.iter().all(|(file, bytes)| *file == beside(&path, ".lock") && bytes.as_deref() == Some(&[]))
-    };
     // The ring alone is too large; then it fits, and the table does not.
     for options in [Options::new().capacity(1 << 21), Options::new().capacity(1 << 40), Options::new().readers(65536)] {
         for result in [options.create(&path), options.open_or_create(&path), options.replace(&path)] {
             let error = result.err().expect("there is no room");
             let Error::NoSpace { needed, .. } = error else { panic!("{error:?}") };
             assert!(needed > 1 << 20 && error.to_string().contains(&needed.to_string()), "{error}");
-            assert!(only_lock(), "{:?}", files_in(place.directory()));
+            assert!(files_in(place.directory()).is_empty(), "{:?}", files_in(place.directory()));
         }
     }
     // What fits works to its last byte: no write faults.
@@ -230,4 +225,20 @@ fn a_full_file_system_is_an_error_at_creation_and_nothing_stays() {
     assert!(!beside(&path, ".new").exists() && !beside(&path, ".readers.new").exists());
     drop(Writer::open(&path).unwrap());
     drop(small);
+}
+
+#[test]
+fn a_file_system_that_cannot_reserve_room_is_refused_by_name() {
+    let place = Place::new("unsupported");
+    // As network file systems often cannot.
+    let Some(mounted) = Mounted::new("ramfs", "mode=755", place.directory()) else { return };
+    let path = place.bus();
+    for result in [Options::new().create(&path), Options::new().open_or_create(&path), Options::new().replace(&path)] {
+        let error = result.err().expect("ramfs has no fallocate");
+        assert!(matches!(error, Error::Unsupported { what: "fallocate", .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains(path.to_str().unwrap()) && text.contains("network file system"), "{text}");
+        assert!(files_in(place.directory()).is_empty(), "{:?}", files_in(place.directory()));
+    }
+    drop(mounted);
 }

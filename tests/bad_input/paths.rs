@@ -111,6 +111,9 @@ fn a_bus_whose_other_files_are_not_what_they_should_be() {
             };
             assert!(right, "the table is {what}, {call}: {error:?}");
         }
+        for suffix in [".new", ".readers.new"] {
+            assert!(!beside(&place.bus(), suffix).exists(), "the table is {what}: {suffix} was left behind");
+        }
     }
     let place = Place::new("no-table");
     lay_out(&place.bus(), &sample);
@@ -204,6 +207,14 @@ pub(crate) fn stranger(stage: &mut Stage) {
             assert!(matches!(Options::new().replace(&path), Err(Error::Permission { .. })));
             assert!(matches!(Bus::remove(&path), Err(Error::Permission { .. })));
         }
+        "not the directory" => {
+            // Whoever may write the files may be the writer; removing them is for who may write their directory.
+            permission(Bus::remove(&path), &table);
+            // Nobody was told that the bus is gone.
+            assert_eq!(Bus::inspect(&path).unwrap().writer.state, WriterState::Absent);
+            permission(Options::new().replace(&path), &beside(&path, ".readers.new"));
+            assert_eq!(Writer::open(&path).unwrap().publish(b"from another user").unwrap(), 1);
+        }
         "no directory" => {
             for result in [Bus::inspect(&path).map(drop), Reader::open(&path).map(drop), Writer::open(&path).map(drop)]
             {
@@ -236,6 +247,17 @@ fn somebody_else_gets_what_the_modes_say() {
         // Nothing happened to the bus.
         assert_eq!(writer.publish(b"another").unwrap(), 1);
     }
+    let place = Place::new("stranger");
+    set_mode(place.directory(), 0o755);
+    let mut reader = {
+        let mut writer = Options::new().mode(0o666).create(place.bus()).unwrap();
+        writer.publish(b"a record").unwrap();
+        Reader::open(place.bus()).unwrap()
+    };
+    as_stranger("not the directory", &place.bus());
+    assert!(matches!(reader.try_next().unwrap(), Next::Record(record) if record.payload() == b"from another user"));
+    assert!(matches!(reader.try_next().unwrap(), Next::Empty));
+
     let place = Place::new("stranger");
     lay_out(&place.bus(), &sample(false));
     set_mode(place.directory(), 0o700);
