@@ -168,3 +168,64 @@ fn a_descriptor_tells_when_to_look() {
     assert!(readable(10_000));
     assert!(matches!(reader.try_next().unwrap(), Next::Closed(_)));
 }
+
+#[cfg(feature = "typed")]
+#[test]
+fn plain_values_go_through_as_they_are() {
+    #[derive(Clone, Copy, Debug, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+    #[repr(C)]
+    struct Quote {
+        instrument: u32,
+        size: i32,
+        price: f64,
+    }
+    let place = Place::new("typed");
+    let mut writer = Options::new().create(&place.0).unwrap();
+    for class in [Class::Gating, Class::Pinned] {
+        let mut reader = Reader::options().class(class).open(&place.0).unwrap();
+        let quote = Quote { instrument: 7, size: -3, price: 1.25 };
+        writer.publish_value(&quote).unwrap();
+        writer.publish_value(&[1u8, 2, 3]).unwrap();
+        let Next::Record(record) = reader.next().unwrap() else { panic!() };
+        assert_eq!(record.value::<Quote>().unwrap(), quote);
+        assert!(matches!(record.value::<u64>(), Err(Error::WrongSize { expected: 8, found: 16 })));
+        let Next::Record(record) = reader.next().unwrap() else { panic!() };
+        assert_eq!(record.value::<[u8; 3]>().unwrap(), [1, 2, 3]);
+        let error = record.value::<Quote>().unwrap_err().to_string();
+        assert!(error.contains("16") && error.contains('3'), "{error}");
+    }
+}
+
+/// Kilobytes of this process's mappings of a file, by a field of the kernel's account of them.
+fn kilobytes(file: &std::path::Path, field: &str) -> Vec<u64> {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let (mut ours, mut found) = (false, Vec::new());
+    for line in maps.lines() {
+        if let Some(value) = line.strip_prefix(field) {
+            found.extend(ours.then(|| value.trim().trim_end_matches(" kB").parse::<u64>().unwrap()));
+        } else if line.contains('-') {
+            ours = line.ends_with(file.to_str().unwrap());
+        }
+    }
+    found
+}
+
+#[test]
+fn memory_is_faulted_in_and_locked_when_asked_for() {
+    for (prefault, lock) in [(false, false), (true, false), (false, true)] {
+        let place = Place::new("memory");
+        let capacity = 1 << 20;
+        drop(Options::new().capacity(capacity).create(&place.0).unwrap());
+        let check = |who: &str| {
+            let length = std::fs::metadata(&place.0).unwrap().len() / 1024;
+            let (resident, locked) = (kilobytes(&place.0, "Rss:"), kilobytes(&place.0, "Locked:"));
+            assert_eq!(resident.len(), 1, "{who}: {resident:?}");
+            assert_eq!(resident[0] == length, prefault || lock, "{who}: {} of {length}", resident[0]);
+            assert_eq!(locked, [if lock { length } else { 0 }], "{who}");
+        };
+        let options = Options::new().prefault(prefault).lock_memory(lock);
+        drop(options.open_or_create(&place.0).map(|writer| (check("writer"), writer)).unwrap());
+        let options = Reader::options().prefault(prefault).lock_memory(lock);
+        drop(options.open(&place.0).map(|reader| (check("reader"), reader)).unwrap());
+    }
+}
