@@ -218,7 +218,8 @@ pub(crate) struct Subscribe {
     /// Where to start: latest, oldest, after:SEQ, since:DURATION or resume
     ///
     /// latest: with the next record. oldest: with the oldest in the ring. after:SEQ: with the record after this sequence.
-    /// since:DURATION: with records published so long ago, such as since:30s. resume: where the reader of this --name left off,
+    /// since:DURATION: with records published so long ago, such as since:30s, and some from
+    /// just before unless the bus has time stamps. resume: where the reader of this --name left off,
     /// or with the oldest if the name is new. What is gone already is told as a gap.
     #[arg(long, value_name = "START", default_value = "latest", value_parser = parse_from)]
     pub(crate) from: StartAt,
