@@ -252,6 +252,8 @@ impl Demo {
         checks.push(("\"crashing\" resumed without a gap".into(), missed(CRASHING) == 0));
         checks.push(("the standby went on without a gap".into(), self.facts.takeover.is_some_and(|at| at != 0)));
         checks.push(("no process met an error".into(), self.facts.errors.is_empty()));
+        let ended = self.cast.ended_with(|who| if who == SLOW { Exit::Missed } else { Exit::Fine });
+        checks.push(("each process ended by itself, and \"slow\" with the exit code for missed records".into(), ended));
         let sums = rows.iter().all(Account::holds);
         checks.push(("published = delivered + missed + pending for every reader".into(), sums));
         self.screen.verdict(&rows, &checks)?;

@@ -167,7 +167,7 @@ impl fmt::Display for Summary {
             write!(f, "; readers were in the way {} ({waited})", units::plural(overruns, "time"))?;
         }
         if let Some(evicted @ 1..) = self.evicted {
-            write!(f, "; evicted {}", units::plural(evicted, "reader"))?;
+            write!(f, "; {}", units::plural(evicted, "eviction"))?;
         }
         match self.closed {
             Some(true) => f.write_str("; stream closed"),

@@ -1,6 +1,6 @@
 //! The demo's processes: started with the command's own words, listened to, killed, and cleared away whatever happens.
 
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::report::Event;
 use std::cell::RefCell;
 use std::fs;
@@ -111,9 +111,17 @@ impl Cast {
             .map_err(|error| Failure::other(format!("cannot kill {who}: {error}")))
     }
 
-    /// Says whether all processes have ended by themselves.
+    /// Says whether all processes have ended.
     pub(crate) fn all_ended(&mut self) -> bool {
         self.processes.iter_mut().all(|process| matches!(process.child.try_wait(), Ok(Some(_))))
+    }
+
+    /// Says whether all processes that were not killed here have ended with the exit codes wanted.
+    pub(crate) fn ended_with(&mut self, wanted: impl Fn(&str) -> Exit) -> bool {
+        self.processes.iter_mut().all(|Process { who, child }| {
+            let code = i32::from(wanted(who) as u8);
+            matches!(child.try_wait(), Ok(Some(status)) if status.code() == Some(code))
+        })
     }
 
     /// Waits for the last reports of processes that have ended.
