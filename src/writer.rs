@@ -383,6 +383,8 @@ impl Writer {
         }
         let waited = wait.as_ref().map_or(Duration::ZERO, |wait| wait.since.elapsed());
         if !self.in_episode {
+            // What the same scan saw comes before.
+            self.note_warnings();
             let overrun = self.overrun(&blocked, waited)?;
             if overrun.readers.is_empty() {
                 // They made way just now.

@@ -358,6 +358,19 @@ fn a_stopped_lossy_reader_never_gates_and_learns_its_gap() {
 }
 
 #[test]
+fn a_warning_comes_before_the_overrun_it_warns_of() {
+    let place = Place::new("order");
+    let mut writer = Options::new().capacity(4096).create(place.bus()).unwrap();
+    let _reader = Reader::open(place.bus()).unwrap();
+    // So large that a ring is full before it was looked at eight times.
+    while writer.publish(&[0; 700]).is_ok() {}
+    let events = writer.events();
+    let overrun = events.iter().position(|event| matches!(event, WriterEvent::Overrun(_))).expect("an overrun");
+    assert!(matches!(events[overrun - 1], WriterEvent::Warning { percent: 75 | 90, .. }), "{events:?}");
+    assert_eq!(overrun, events.len() - 1, "{events:?}");
+}
+
+#[test]
 fn an_evicted_reader_that_was_not_overtaken_misses_nothing() {
     let place = Place::new("spared");
     let bus = place.bus();
