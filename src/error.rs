@@ -24,7 +24,7 @@ pub enum Error {
         /// What is missing.
         why: &'static str,
     },
-    /// There is a bus at this path already.
+    /// There is something at this path already, a bus or not.
     AlreadyExists {
         /// Where it lies.
         path: PathBuf,
@@ -178,7 +178,9 @@ impl Error {
         match source.kind() {
             io::ErrorKind::PermissionDenied => Self::Permission { path: path.into(), what },
             // What cannot be created for want of its directory is another matter.
-            io::ErrorKind::NotFound if what != "create" => Self::NotFound { path: path.into() },
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory if what != "create" => {
+                Self::NotFound { path: path.into() }
+            }
             _ => Self::Io { what, path: path.into(), source },
         }
     }
@@ -194,7 +196,7 @@ impl fmt::Display for Error {
                 write!(f, "{}: not ready: {why}; try again, or create it anew if its creator died", path.display())
             }
             Self::AlreadyExists { path } => {
-                write!(f, "{}: there is a bus already; open it, replace it or remove it", path.display())
+                write!(f, "{}: something is there already; if it is a bus, open, replace or remove it", path.display())
             }
             Self::WriterBusy { path, pid: Some(pid) } => {
                 write!(f, "{}: process {pid} is the writer; wait for it as a standby, or end it first", path.display())

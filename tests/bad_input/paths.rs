@@ -31,6 +31,13 @@ fn nothing_there_is_said_so_and_nothing_is_made() {
     }
     let errors = errors_at(&place.directory().join("no such directory/bus"));
     assert_eq!(errors.len(), 10, "each call fails without a directory");
+    // Below a file there is nothing either.
+    std::fs::write(place.directory().join("file"), b"no directory").unwrap();
+    for (call, error) in errors_at(&place.directory().join("file/bus")) {
+        let making = ["create", "replace"].contains(&call);
+        let right = if making { matches!(error, Error::Io { .. }) } else { matches!(error, Error::NotFound { .. }) };
+        assert!(right, "{call}: {error:?}");
+    }
 }
 
 #[test]
