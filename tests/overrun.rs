@@ -358,6 +358,39 @@ fn a_stopped_lossy_reader_never_gates_and_learns_its_gap() {
 }
 
 #[test]
+fn the_writer_can_wait_until_everybody_has_read_everything() {
+    let mut scene = scene("read", Class::Gating, "");
+    let bus = scene.place.bus();
+    for _ in 0..5 {
+        publish(&mut scene.writer).unwrap();
+    }
+    assert!(!scene.writer.wait_for_readers(Some(Duration::from_millis(20))).unwrap(), "one stands still");
+    // The others have read it by and by, and nobody was evicted.
+    caught_up(&scene.writer, Some(scene.slow_id));
+    let slow = scene.slow.pid();
+    let writer = &mut scene.writer;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _in_any_case = GoOnWhenDropped(slow);
+            until("the writer to wait", || (std::fs::read(&bus).unwrap()[WAITING..][..8] != [0; 8]).then_some(()));
+        });
+        assert!(writer.wait_for_readers(None).unwrap());
+    });
+    assert!(writer.readers().unwrap().iter().all(|reader| reader.cursor == writer.next_sequence()));
+    // Nor is the dead waited for.
+    scene.slow.stop();
+    publish(&mut scene.writer).unwrap();
+    scene.slow.kill();
+    assert!(scene.writer.wait_for_readers(None).unwrap());
+    let reaped = |event: &WriterEvent| matches!(event, WriterEvent::Reaped { reader } if reader.id == scene.slow_id);
+    assert_eq!(scene.writer.events().iter().filter(|event| reaped(event)).count(), 1);
+    end(scene, false);
+}
+
+/// Byte of the ring at which a waiting writer says which position it waits for; see the crate's layout.
+const WAITING: usize = 34 * 8;
+
+#[test]
 fn a_warning_comes_before_the_overrun_it_warns_of() {
     let place = Place::new("order");
     let mut writer = Options::new().capacity(4096).create(place.bus()).unwrap();

@@ -169,6 +169,42 @@ fn a_descriptor_tells_when_to_look() {
     assert!(matches!(reader.try_next().unwrap(), Next::Closed(_)));
 }
 
+#[test]
+fn each_way_of_waiting_finds_every_record_and_the_end() {
+    for wait in [Wait::Spin, Wait::Yield, Wait::Park] {
+        let place = Place::new(&format!("wait-{wait:?}"));
+        let mut writer = Options::new().capacity(4096).create(&place.0).unwrap();
+        let mut reader = Reader::options().wait(wait).open(&place.0).unwrap();
+        let mut observer = Observer::open(&place.0, Start::Latest).unwrap();
+        observer.set_wait(wait);
+        writer.set_policy(Policy::Wait(None));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 0..3000 {
+                    assert!(matches!(reader.next().unwrap(), Next::Record(record) if record.sequence() == n));
+                }
+                assert!(matches!(reader.next().unwrap(), Next::Closed(closed) if closed.sequence == 3000));
+            });
+            scope.spawn(|| {
+                let mut next = 0;
+                while next < 3000 {
+                    match observer.next().unwrap() {
+                        Next::Record(record) => assert_eq!(record.sequence(), next),
+                        Next::Gap(gap) => assert_eq!(gap.first, next),
+                        other => panic!("{other:?}"),
+                    }
+                    next = observer.next_sequence();
+                }
+                assert!(matches!(observer.next().unwrap(), Next::Closed(closed) if closed.sequence == 3000));
+            });
+            for _ in 0..3000 {
+                writer.publish(&[7; 100]).unwrap();
+            }
+            writer.close().unwrap();
+        });
+    }
+}
+
 #[cfg(feature = "typed")]
 #[test]
 fn plain_values_go_through_as_they_are() {
