@@ -397,6 +397,13 @@ impl Reader {
         self.slot().start()
     }
 
+    /// Returns what was kept for its name and lies before where it asked to start, if anything: sequences that it will not get.
+    ///
+    /// Never anything after [`Start::Resume`].
+    pub fn passed_over(&self) -> Option<Gap> {
+        self.seat.passed_over
+    }
+
     /// Returns the epoch: how many writers the bus has had.
     pub fn epoch(&self) -> u64 {
         self.stream.ring().word(at::EPOCH).load(Ordering::Relaxed)

@@ -37,6 +37,8 @@ pub(crate) struct Seat {
     /// Whether a jump over a gap waits for the application's commit.
     jump_pending: bool,
     evicted: bool,
+    /// What was kept for its name and lies before where it asked to start.
+    pub(crate) passed_over: Option<Gap>,
 }
 
 /// What the application has to be told, or has been told, of the latest gap.
@@ -69,14 +71,14 @@ impl Seat {
             Some(index) => table.slot(index),
             None => table.slot(registry.claim_free(&locks, head)?),
         };
+        let kept = known.map(|_| recover_cursor(ring, slot, head));
         // What the reader has a right to, and where it can begin.
-        let (asked, place) = match resumed {
-            Some(_) => {
-                let cursor = recover_cursor(ring, slot, head);
-                (cursor.sequence, attached.not_too_old(resume(ring, cursor)))
-            }
+        let (asked, place) = match kept.filter(|_| resumed.is_some()) {
+            Some(cursor) => (cursor.sequence, attached.not_too_old(resume(ring, cursor))),
             None => attached.start(options.start)?,
         };
+        let passed_over =
+            kept.map(|cursor| Gap { first: cursor.sequence, end: asked }).filter(|passed| !passed.is_empty());
         let (epoch, closed_epoch) = (ring.get(at::EPOCH), ring.get(at::CLOSED_EPOCH));
         // A stream that is closed now is told to be, again to a reader that comes back; an earlier end only to one that was not told.
         let mut told = if epoch > closed_epoch { closed_epoch } else { closed_epoch.saturating_sub(1) };
@@ -118,6 +120,7 @@ impl Seat {
                     special: !options.auto_commit,
                     jump_pending: false,
                     evicted: false,
+                    passed_over,
                 };
                 if !gap.is_empty() {
                     seat.owe(Owed::Gap(gap));

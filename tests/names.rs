@@ -163,6 +163,25 @@ fn a_reader_that_holds_no_more_is_told_its_exact_gap() {
 }
 
 #[test]
+fn a_name_that_starts_elsewhere_is_told_what_it_passes_over() {
+    let passed = |first, end| Some(Gap { first, end });
+    for (start, expected) in [
+        (Start::Latest, passed(3, 10)),
+        (Start::After(5), passed(3, 6)),
+        (Start::After(2), None),
+        (Start::Oldest, None),
+        (Start::Resume, None),
+    ] {
+        let place = Place::new("elsewhere");
+        let (_writer, _) = scene(&place, "0");
+        let reader = Reader::options().name("away").start(start).open(place.bus()).unwrap();
+        assert_eq!(reader.passed_over(), expected, "{start:?}");
+        let new = Reader::options().name("new").start(start).open(place.bus()).unwrap();
+        assert_eq!(new.passed_over(), None, "{start:?}");
+    }
+}
+
+#[test]
 fn a_reader_that_is_away_can_be_evicted() {
     let place = Place::new("evict-away");
     let (mut writer, id) = scene(&place, "0");

@@ -183,8 +183,16 @@ impl fmt::Display for Summary {
 pub(crate) enum Event {
     /// A bus was created.
     Created { path: String, capacity: u64, readers: u32, schema: u64 },
-    /// A reader or observer is in place: whatever is published from `sequence` on reaches it.
-    Attached { id: Option<u64>, name: Option<String>, class: String, sequence: u64 },
+    /// A reader or observer is in place: whatever is published from `sequence` on reaches it. What was kept for its name and lies before
+    /// its start does not.
+    Attached {
+        id: Option<u64>,
+        name: Option<String>,
+        class: String,
+        sequence: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        passed_over: Option<Range>,
+    },
     /// A record would overrun readers; nothing was written. `coalesced` counts like episodes since the last line.
     Overrun { sequence: u64, needed: u64, waited_ms: u64, outcome: Outcome, coalesced: u64, readers: Vec<Reader> },
     /// A reader's lag crossed this share of the ring.
@@ -246,7 +254,7 @@ impl fmt::Display for Event {
             Self::Created { path, capacity, readers, .. } => {
                 write!(f, "created {path}: {}, {}", units::bytes(*capacity), units::plural(u64::from(*readers), "slot"))
             }
-            Self::Attached { id, name, class, sequence } => {
+            Self::Attached { id, name, class, sequence, passed_over } => {
                 write!(f, "attached, {class}")?;
                 if let Some(id) = id {
                     write!(f, " reader {id}")?;
@@ -254,7 +262,10 @@ impl fmt::Display for Event {
                 if let Some(name) = name {
                     write!(f, " {name:?}")?;
                 }
-                write!(f, ", from sequence {sequence}")
+                write!(f, ", from sequence {sequence}")?;
+                passed_over.map_or(Ok(()), |range| {
+                    write!(f, "; passes over {range}, kept for its name (--from resume would get them)")
+                })
             }
             Self::Overrun { sequence, waited_ms, outcome, coalesced, readers, .. } => {
                 write!(f, "overrun: record {sequence} would overwrite what ")?;

@@ -3,7 +3,7 @@
 use crate::args::{ClassWord, StartAt, Subscribe};
 use crate::failure::{Exit, Failure};
 use crate::frame::Joiner;
-use crate::report::{Event, Reader as Seen, Reporter, Summary, millis};
+use crate::report::{Event, Range, Reader as Seen, Reporter, Summary, millis};
 use crate::signals;
 use lapwing::{Bus, Class, Closed, Error, Gap, Next, Observer, Reader, Start};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -106,11 +106,12 @@ impl Source {
     }
 
     fn attached(&self, args: &Subscribe) -> Event {
-        let (id, class) = match self {
-            Self::Reader(reader) => (Some(reader.id().0), reader.class().to_string()),
-            Self::Observer(_) => (None, "observer".to_owned()),
+        let (id, class, passed_over) = match self {
+            Self::Reader(reader) => (Some(reader.id().0), reader.class().to_string(), reader.passed_over()),
+            Self::Observer(_) => (None, "observer".to_owned(), None),
         };
-        Event::Attached { id, name: args.name.clone(), class, sequence: self.next_sequence() }
+        let (name, sequence) = (args.name.clone(), self.next_sequence());
+        Event::Attached { id, name, class, sequence, passed_over: passed_over.map(Range::from) }
     }
 
     /// What comes next; waits for it a moment if `wait`.

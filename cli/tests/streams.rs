@@ -203,7 +203,20 @@ fn count_ends_after_so_many() {
     assert_eq!((ran.code, ran.stdout), (0, numbered(7)), "{}", ran.stderr);
     assert_eq!(stat(&bus)["readers"][0]["delivered"], 7);
     let ran = run(&["--json", "sub", &bus, "--from", "resume", "--name", "counting"], b"");
+    assert!(ran.event("attached").get("passed_over").is_none());
     assert_eq!((ran.code, ran.stdout), (0, numbered(100)[numbered(7).len()..].to_vec()), "{}", ran.stderr);
+}
+
+#[test]
+fn a_name_that_does_not_resume_is_told_what_it_passes_over() {
+    let place = Place::created(&[]);
+    let bus = place.bus();
+    assert_eq!(run(&["pub", &bus], &numbered(100)).code, 0);
+    let args = ["--json", "sub", &bus, "--name", "kept", "--hold-while-away"];
+    assert_eq!(run(&[&args[..], &["--from", "oldest", "--count", "7"]].concat(), b"").code, 0);
+    let ran = run(&args, b"");
+    assert_eq!((ran.code, ran.stdout.len()), (0, 0), "{}", ran.stderr);
+    assert_eq!(ran.event("attached")["passed_over"], json!({"first": 7, "end": 100, "count": 93}));
 }
 
 #[test]
