@@ -200,7 +200,8 @@ impl Ring {
             return true;
         }
         place.position < head.position
-            && self.commit_word(place.position).load(Ordering::Acquire) & COMMITTED != 0
+            // Whoever reads there loads both again; a record that is taken for another here is found by way of the index.
+            && self.commit_word(place.position).load(Ordering::Relaxed) & COMMITTED != 0
             && self.sequence_word(place.position).load(Ordering::Relaxed) == place.sequence
             && self.intact(place.position)
     }

@@ -226,12 +226,9 @@ fn too_long(act: &str) -> bool {
     false
 }
 
-/// All of them, or a sample.
-fn sample<T>(random: &mut Random, mut all: Vec<T>, few: usize) -> Vec<T> {
-    if full() {
-        return all;
-    }
-    while all.len() > few {
+/// A sample, in the long form a larger one.
+fn sample<T>(random: &mut Random, mut all: Vec<T>, few: usize, many: usize) -> Vec<T> {
+    while all.len() > if full() { many } else { few } {
         let index = random.below(all.len() as u64) as usize;
         all.swap_remove(index);
     }
@@ -239,11 +236,11 @@ fn sample<T>(random: &mut Random, mut all: Vec<T>, few: usize) -> Vec<T> {
 }
 
 /// The remains of an operation's setting, for operations that begin with files somebody left.
-fn crashed(act: &str, random: &mut Random, few: usize) -> Vec<Remains> {
+fn crashed(act: &str, random: &mut Random, few: usize, many: usize) -> Vec<Remains> {
     let (_, remains) = remains_of(act, None);
     let mut seen = HashSet::new();
     let distinct = remains.into_iter().filter(|remains| seen.insert(remains.digest())).collect();
-    sample(random, distinct, few)
+    sample(random, distinct, few, many)
 }
 
 #[test]
@@ -252,10 +249,10 @@ fn whoever_dies_at_any_instruction_leaves_a_bus_that_goes_on() {
     let acts: Vec<_> = ACTS.iter().filter(|act| act.0 != "open-writer" && !too_long(act.0)).collect();
     let mut tally = Tally::default();
     let mut steps = 0;
-    for (act, _) in sample(&mut random, acts, if cfg!(debug_assertions) { 8 } else { 20 }) {
+    for (act, _) in sample(&mut random, acts, if cfg!(debug_assertions) { 8 } else { 20 }, usize::MAX) {
         let (stepped, remains) = remains_of(act, None);
         let changes = remains.len();
-        let chosen = sample(&mut random, remains.into_iter().enumerate().collect(), 60);
+        let chosen = sample(&mut random, remains.into_iter().enumerate().collect(), 60, usize::MAX);
         println!("{act}: {stepped} instructions, {changes} changes, {} checked", chosen.len());
         steps += stepped;
         for (number, remains) in chosen {
@@ -282,12 +279,12 @@ fn whoever_dies_in_a_recovery_leaves_a_bus_that_goes_on() {
         ("jump", "resume-here"),
         ("resume-with-gap", "resume-here"),
     ];
-    for (first, second) in sample(&mut random, nested.to_vec(), 3) {
-        for (number, before) in crashed(first, &mut random, 2).iter().enumerate() {
+    for (first, second) in sample(&mut random, nested.to_vec(), 3, usize::MAX) {
+        for (number, before) in crashed(first, &mut random, 2, 12).iter().enumerate() {
             let (_, remains) = remains_of(second, Some(before));
             let changes = remains.len();
             recoveries += 1;
-            for (change, remains) in sample(&mut random, remains.into_iter().enumerate().collect(), 20) {
+            for (change, remains) in sample(&mut random, remains.into_iter().enumerate().collect(), 20, 40) {
                 tally.check_remains(format!("{second} after {first} {number}, change {change} of {changes}"), &remains);
             }
         }
@@ -331,7 +328,7 @@ fn kill_at_call(tally: &mut Tally, act: &str, side: Side, before: Option<&Remain
 fn the_living_go_on_when_a_process_is_killed_at_any_system_call() {
     let mut random = Random::seeded("system calls");
     let mut tally = Tally::default();
-    let crashed = crashed("publish-large-wrapping", &mut random, 1);
+    let crashed = crashed("publish-large-wrapping", &mut random, 1, 1);
     for &(act, side) in ACTS {
         let before = (act == "open-writer").then(|| &crashed[0]);
         let mut kill = 0;
@@ -339,6 +336,33 @@ fn the_living_go_on_when_a_process_is_killed_at_any_system_call() {
         let stride = |random: &mut Random| if full() { 1 } else { 1 + random.below(24) as usize };
         while kill_at_call(&mut tally, act, side, before, kill) {
             kill += stride(&mut random);
+        }
+    }
+}
+
+/// Runs an operation for so many instructions and kills it there; false if it has fewer.
+fn kill_at_step(tally: &mut Tally, act: &str, side: Side, steps: u64) -> bool {
+    let place = Place::new(act);
+    let bus = place.bus();
+    let mut traced = Traced::start("actor", &bus, &[&act]);
+    let living = company(&bus, side, act);
+    let ended = (0..steps).any(|_| traced.step() == Stop::Mark);
+    drop(traced);
+    let facts = Page::open(&bus).read();
+    tally.check(format!("{act}, killed after {steps} instructions"), &bus, &facts, living);
+    !ended
+}
+
+#[test]
+fn the_living_go_on_when_a_process_is_killed_at_some_instruction() {
+    let mut random = Random::seeded("some instructions");
+    let mut tally = Tally::default();
+    let acts: Vec<_> = ACTS.iter().filter(|act| act.0 != "open-writer" && !too_long(act.0)).collect();
+    for &(act, side) in sample(&mut random, acts, 10, usize::MAX) {
+        let mut steps = 0;
+        // Further and further apart, so that long operations are met as often as short ones.
+        while kill_at_step(&mut tally, act, side, steps) {
+            steps += 1 + random.below(if full() { 40 + steps / 8 } else { 400 + steps });
         }
     }
 }

@@ -272,6 +272,15 @@ impl Child {
         self.waited = true;
     }
 
+    /// The same; it must not have ended before by itself.
+    pub(crate) fn kill_alive(&mut self) {
+        signal(self.pid(), libc::SIGKILL);
+        let status = self.process.wait().unwrap();
+        self.waited = true;
+        let by_us = std::os::unix::process::ExitStatusExt::signal(&status) == Some(libc::SIGKILL);
+        assert!(by_us, "{} ended by itself with {status}", self.role);
+    }
+
     /// Kills it and leaves it a zombie.
     pub(crate) fn kill_unburied(&self) {
         signal(self.pid(), libc::SIGKILL);

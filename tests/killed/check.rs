@@ -168,6 +168,13 @@ fn check_bus(bus: &Path, mut writer: Writer, mut living: Living, facts: &Facts) 
 
     // Whoever else died can be reclaimed: no slot is lost, and nobody who lives is touched.
     writer.reap().unwrap();
+    assert!(writer.reap().unwrap().is_empty(), "reaped twice");
+    let reaped = |event| if let WriterEvent::Reaped { reader } = event { Some(reader.id) } else { None };
+    let mut reported: Vec<_> = writer.events().into_iter().filter_map(reaped).collect();
+    let count = reported.len();
+    reported.sort();
+    reported.dedup();
+    assert_eq!(reported.len(), count, "a death is reported twice");
     let outside = Bus::open(bus).unwrap();
     for row in writer.readers().unwrap() {
         match row.name.as_deref() {
