@@ -143,7 +143,7 @@ fn blocked(stage: &mut Stage) {
     while writer.try_publish(&[1; 100]).is_ok() {}
     writer.set_policy(Policy::Wait(None));
     stage.say("full");
-    writer.publish(b"at last").unwrap();
+    writer.publish(&[1; 100]).unwrap();
     stage.say("published");
 }
 

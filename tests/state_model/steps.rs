@@ -314,9 +314,9 @@ fn evict(world: &mut World, process: u8, go: Move) -> At {
             if control.named {
                 world.kept = None;
             }
-            // Its word may already bear the id of its successor, which has not joined yet, or the evictor may have been after that one.
+            // A name's lives are one reader; the word may bear the id of one that has not joined yet.
             let slot = world.slots[s as usize];
-            if slot.joined != id && slot.id != id {
+            if !control.named && slot.joined != id && slot.id != id {
                 world.broken = Some(RIGHT_ONE_EVICTED);
             }
             At::Rest

@@ -431,7 +431,7 @@ impl Model for Bus {
             Property::always(NOT_BLOCKED, |bus: &Bus, world: &World| bus.lets_in(world)),
         ];
         // That it happens at all: else the rest would say nothing.
-        let roles = |role| self.processes.iter().any(|process| process.0 == role);
+        let roles = |role| self.processes.iter().any(|&(of, lives)| of == role && lives != 0);
         let readers = roles(Role::Reader { named: true }) || roles(Role::Reader { named: false });
         if readers && self.fault.is_none() {
             properties.push(Property::sometimes("a reader dies in its seat", |_, world: &World| {
