@@ -7,9 +7,6 @@ use crate::ring::{Place, Ring, Seek};
 use crate::sync::{Ordering, fence};
 use crate::table::{Control, Phase, Slot, Table};
 
-/// How often a joiner moves up. Twice is enough: after its bump the writer's next raise counts it in.
-const TRIES: u32 = 64;
-
 /// Makes a slot active from `place` on, or from further up if the writer is past it.
 ///
 /// `from` is the control word that the caller saw, `joining` the one to set. Returns where the reader really starts, or `None` if
@@ -32,28 +29,23 @@ pub(crate) fn join(
     slot.transition(joining, joining.with(Phase::Active)).then_some(place)
 }
 
-/// Moves up until the writer can no longer be past the cursor.
-fn settle(ring: &Ring, slot: Slot<'_>, mut place: Place) -> Place {
-    let capacity = ring.geometry.capacity;
-    for _ in 0..TRIES {
-        // Pairs with the writer's fence between its store of intent and its look at the registration counter.
-        fence(Ordering::SeqCst);
-        let intent = ring.intent();
-        if place.position.saturating_add(capacity) >= intent {
-            return place;
-        }
-        let mut higher = ring.seek(Seek::Oldest);
-        if higher.position.saturating_add(capacity) < intent {
-            // Intact still, but about to go.
-            higher = ring.seek(Seek::Clear);
-        }
-        if higher.position.saturating_add(capacity) < intent {
-            // A writer that stands still in the middle of a large raise; the head never lies below intent - capacity.
-            higher = ring.head();
-        }
-        slot.prepare_jump(place.sequence, higher.sequence);
-        slot.move_cursor(higher.position, higher.sequence);
-        place = higher;
+/// Moves up if the writer may be past the cursor.
+///
+/// One look is enough: of all its raises the writer began at most one without seeing the bump, and that one shows here. Each later one
+/// counts the slot in, wherever its cursor is seen to be.
+fn settle(ring: &Ring, slot: Slot<'_>, place: Place) -> Place {
+    // Pairs with the writer's fence between its store of intent and its look at the registration counter.
+    fence(Ordering::SeqCst);
+    let intent = ring.intent();
+    let is_clear = |place: &Place| place.position.saturating_add(ring.geometry.capacity) >= intent;
+    if is_clear(&place) {
+        return place;
     }
-    place
+    // The oldest may be intact still, but about to go. The head never lies below intent - capacity, even if a writer stands still in
+    // the middle of a large raise.
+    let higher = [Seek::Oldest, Seek::Clear].into_iter().map(|seek| ring.seek(seek)).find(is_clear);
+    let higher = higher.unwrap_or_else(|| ring.head());
+    slot.prepare_jump(place.sequence, higher.sequence);
+    slot.move_cursor(higher.position, higher.sequence);
+    higher
 }

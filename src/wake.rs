@@ -31,10 +31,9 @@ pub(crate) fn prepare(table: &Table, can_fence: &mut bool) -> u64 {
     let flag = if *can_fence { SLEEPING } else { SLEEPING | NEEDS_FENCE };
     table.sleep_flag().fetch_or(flag, Ordering::Relaxed);
     if !sys::heavy_fence() && *can_fence {
-        // The first failure: say so to the writer, which fences by itself from then on.
+        // The first failure: say so to the writer, which fences by itself from then on. Until it says that it does, sleeps are short.
         *can_fence = false;
         table.sleep_flag().fetch_or(NEEDS_FENCE, Ordering::Relaxed);
-        sys::heavy_fence();
     }
     seen
 }

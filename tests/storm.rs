@@ -32,14 +32,14 @@ impl Notes {
         Self(File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap())
     }
 
-    /// Three numbers; `None` before the first note.
-    fn read(&self) -> Option<[u64; 3]> {
-        let mut bytes = [0; 24];
+    /// Some numbers; `None` before the first note.
+    fn read<const N: usize>(&self) -> Option<[u64; N]> {
+        let mut bytes = vec![0; 8 * N];
         self.0.read_exact_at(&mut bytes, 0).ok()?;
-        Some([0, 8, 16].map(|at| u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap())))
+        Some(std::array::from_fn(|n| u64::from_ne_bytes(bytes[8 * n..][..8].try_into().unwrap())))
     }
 
-    fn write(&self, numbers: [u64; 3]) {
+    fn write<const N: usize>(&self, numbers: [u64; N]) {
         let bytes: Vec<u8> = numbers.into_iter().flat_map(u64::to_ne_bytes).collect();
         assert_eq!(self.0.write_at(&bytes, 0).unwrap(), bytes.len());
     }
@@ -117,10 +117,10 @@ fn named(stage: &mut Stage) {
     let mut reader =
         Reader::options().name(&name).hold_while_away(true).start(Start::Resume).open(stage.bus()).unwrap();
     let start = reader.start_sequence();
-    // Handled so far, missed so far, where it all began.
-    let [mut handled, mut missed, began] = notes.read().unwrap_or([start, 0, start]);
+    // Handled so far, missed so far, where it all began, and whether the last that it handled was a record.
+    let [mut handled, mut missed, began, mut record_last] = notes.read().unwrap_or([start, 0, start, 0]);
     assert_eq!(start, began, "the books begin elsewhere");
-    notes.write([handled, missed, began]);
+    notes.write([handled, missed, began, record_last]);
     stage.say("ready");
     let mut next = None;
     let mut note = |first: u64, end: u64, is_gap: bool| {
@@ -134,10 +134,13 @@ fn named(stage: &mut Stage) {
         }
         next = Some(end);
         if is_gap {
-            missed += end - first.max(handled).min(end);
+            // A gap that is told again counts once. A record that was handled and not committed counts as missed, if it is gone since.
+            let uncommitted = record_last != 0 && first + 1 == handled;
+            missed += end - if uncommitted { first } else { first.max(handled) };
         }
         handled = handled.max(end);
-        notes.write([handled, missed, began]);
+        record_last = u64::from(!is_gap);
+        notes.write([handled, missed, began, record_last]);
     };
     loop {
         match reader.next().unwrap() {

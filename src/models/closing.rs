@@ -34,3 +34,25 @@ fn the_end_comes_after_the_last_record() {
         close.join().unwrap();
     });
 }
+
+/// Whoever sees a record of the next writer has seen the end before it, also by the short cuts.
+#[test]
+fn the_end_comes_before_the_next_writers_record() {
+    explore("the end comes before the next writer's record", 2, || {
+        let bus = Bus::with(256, 128, 1, true);
+        let mut writer = Writer::take_over(&bus, false);
+        writer.publish().unwrap();
+        let mut reader = Reader::new(&bus, bus.place(1));
+        let writers = thread::spawn(move || {
+            writer.bus.ring.close(writer.publisher.head, 1, 7, "");
+            Writer::take_over(&writer.bus, false).publish().unwrap();
+        });
+        for _ in 0..2 {
+            match reader.read() {
+                Read::Closed => break,
+                other => assert_eq!(other, Read::Empty, "before the end"),
+            }
+        }
+        writers.join().unwrap();
+    });
+}

@@ -181,7 +181,7 @@ fn read(bus: &Bus, world: &mut World, process: u8, named: bool, go: Move) -> At 
             slot.cursor = higher;
             slot.promised = false;
             world.kept = world.kept.filter(|_| !named);
-            At::Looks(s, higher, joining)
+            At::Activates(s, higher, joining)
         }
         At::Activates(s, place, joining) => {
             let slot = &mut world.slots[s as usize];
