@@ -8,7 +8,7 @@ use crate::report::{ReaderId, ReaderInfo};
 use crate::ring::Seek;
 use crate::stream::Closed;
 use crate::sync::Ordering;
-use crate::sys::{self, LockFile};
+use crate::sys::LockFile;
 use crate::table::Table;
 use crate::writer::Stats;
 use std::fs::File;
@@ -124,7 +124,7 @@ impl Snapshot {
             Some((table, file)) => Some(Registry { paths: &attached.paths, table, ring, file }.list(head)?),
             None => None,
         };
-        Ok(Self {
+        let snapshot = Self {
             path: attached.paths.ring.clone(),
             bus_id: facts.bus_id,
             capacity: facts.geometry.capacity,
@@ -148,7 +148,13 @@ impl Snapshot {
             oldest: attached.not_too_old(ring.seek(Seek::Oldest)).sequence,
             stats: Stats::of(ring, head.sequence),
             readers,
-        })
+        };
+        // What was read from files that are not there any more describes nothing.
+        attached.check()?;
+        match table {
+            Some((table, _)) if table.is_lost() => Err(Error::Truncated { path: attached.paths.table.clone() }),
+            _ => Ok(snapshot),
+        }
     }
 }
 
@@ -174,7 +180,6 @@ pub struct Bus {
     locks: LockFile,
     /// One descriptor's locks do not keep its own threads apart.
     acting: Mutex<()>,
-    generation: u64,
 }
 
 impl Bus {
@@ -199,14 +204,12 @@ impl Bus {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let (attached, table) = files::attach(path.as_ref(), Role::Reader)?;
         let locks = attached.table_locks()?;
-        Ok(Self { attached, table, locks, acting: Mutex::new(()), generation: sys::fork_generation() })
+        Ok(Self { attached, table, locks, acting: Mutex::new(()) })
     }
 
     fn registry(&self) -> Result<Registry<'_>> {
-        if self.generation != sys::fork_generation() {
-            return Err(Error::Forked);
-        }
         let Self { attached, table, locks, .. } = self;
+        attached.check()?;
         Ok(Registry { paths: &attached.paths, table, ring: &attached.ring, file: locks.file() })
     }
 

@@ -69,7 +69,7 @@ impl<'w> Claim<'w> {
     }
 
     fn finish(mut self, length: usize) -> Result<u64, PublishError> {
-        self.writer.check_fork()?;
+        self.writer.check()?;
         let Writer { publisher, attached, table, .. } = &mut *self.writer;
         self.reserved = publisher.shorten(self.reserved, length);
         publisher.prepare(&attached.ring, self.reserved, publisher.head.sequence);
@@ -146,7 +146,7 @@ impl<'w> Batch<'w> {
     /// As [`push`](Self::push).
     #[inline]
     pub fn push_tagged(&mut self, tag: u32, payload: &[u8]) -> Result<(), PublishError> {
-        self.writer.check_fork()?;
+        self.writer.check()?;
         let most = self.writer.attached.facts.geometry.capacity / 4;
         let sequence = self.next.sequence;
         let Some((commit_word, size)) = self.writer.publisher.push(sequence, payload) else {
@@ -202,7 +202,7 @@ impl<'w> Batch<'w> {
     /// [`PublishError::Forked`]; nothing becomes visible.
     #[inline]
     pub fn commit(self) -> Result<Range<u64>, PublishError> {
-        self.writer.check_fork()?;
+        self.writer.check()?;
         let Writer { publisher, attached, table, .. } = &mut *self.writer;
         let start = publisher.head.sequence;
         if let Some((position, commit)) = self.first {

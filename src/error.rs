@@ -135,6 +135,11 @@ pub enum Error {
         /// Bytes of the record.
         found: usize,
     },
+    /// A file of the bus shrank while it was mapped. Without [`guard::install`](crate::guard::install) that is the process's death by `SIGBUS`.
+    Truncated {
+        /// The file.
+        path: PathBuf,
+    },
     /// The handle was made before a `fork` and is used in the child.
     Forked,
     /// The process may not open this file so.
@@ -243,6 +248,11 @@ impl fmt::Display for Error {
             Self::WrongSize { expected, found } => {
                 write!(f, "the record has {found} bytes, the type asked for has {expected}")
             }
+            Self::Truncated { path } => write!(
+                f,
+                "{}: truncated while it was in use, by somebody who may write it; the bus has to be replaced",
+                path.display()
+            ),
             Self::Forked => write!(f, "this handle was made before a fork; the child has to open its own"),
             Self::Permission { path, what } => {
                 write!(f, "{}: permission denied to {what} it; check its mode, owner and directory", path.display())

@@ -10,7 +10,7 @@ use crate::map::Map;
 use crate::options::Memory;
 use crate::ring::Ring;
 use crate::sync::Ordering;
-use crate::sys::{self, LockFile};
+use crate::sys::{self, LockFile, Origin};
 use crate::table::Table;
 use crate::wake;
 use std::ffi::OsString;
@@ -99,12 +99,15 @@ pub(crate) struct Facts {
 
 /// A bus whose files are open and mapped.
 pub(crate) struct Attached {
+    origin: Origin,
     pub(crate) paths: Paths,
     pub(crate) facts: Facts,
     pub(crate) ring: Ring,
     pub(crate) ring_file: File,
     pub(crate) ring_id: FileId,
     pub(crate) table_id: FileId,
+    /// The table that this handle cannot do without, if any.
+    table: Option<Table>,
 }
 
 /// How much a handle may do with the files.
@@ -230,9 +233,8 @@ pub(crate) fn attach(path: &Path, role: Role) -> Result<(Attached, Table)> {
         let attached = attach_ring(path, role)?;
         match open_table(&paths.table, &attached.facts, true) {
             Ok(Some((file, table_id))) => {
-                let geometry = attached.facts.geometry;
-                let map = Map::new(&file, &paths.table, geometry.table_length(), 0..HEADER, true)?;
-                return Ok((Attached { table_id, ..attached }, Table::new(map, geometry.slots)));
+                let table = map_table(&file, &paths.table, attached.facts.geometry, true)?;
+                return Ok((Attached { table_id, table: Some(table.clone()), ..attached }, table));
             }
             Ok(None) => {}
             Err(Error::NotFound { .. }) => {}
@@ -245,22 +247,54 @@ pub(crate) fn attach(path: &Path, role: Role) -> Result<(Attached, Table)> {
 
 /// Opens and maps the ring alone.
 pub(crate) fn attach_ring(path: &Path, role: Role) -> Result<Attached> {
+    let origin = Origin::now();
     let paths = Paths::of(path);
     let write = role == Role::Writer;
     let ring_file = open_ring(&paths, write)?;
     let (facts, ring_id) = facts_of(&ring_file, path)?;
     let lap = facts.geometry.ring_at()..facts.geometry.ring_length();
-    let map = Map::new(&ring_file, path, facts.geometry.ring_length(), lap, write)?;
-    Ok(Attached { ring: Ring::new(map, facts.geometry), ring_file, ring_id, table_id: (0, 0), paths, facts })
+    let map = Map::new(&ring_file, path, facts.geometry.ring_length(), lap, write, Some(at::LIMIT))?;
+    let ring = Ring::new(map, facts.geometry);
+    Ok(Attached { origin, ring, ring_file, ring_id, table_id: (0, 0), table: None, paths, facts })
+}
+
+fn map_table(file: &File, path: &Path, geometry: Geometry, write: bool) -> Result<Table> {
+    let map = Map::new(file, path, geometry.table_length(), 0..HEADER, write, None)?;
+    Ok(Table::new(map, geometry.slots))
 }
 
 impl Attached {
+    /// Fails if the process forked since this was attached, or lost one of its files.
+    #[inline(always)]
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.origin.is_undisturbed() { Ok(()) } else { self.check_disturbed() }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn check_disturbed(&self) -> Result<()> {
+        if self.is_forked() {
+            return Err(Error::Forked);
+        }
+        self.origin.settle(|| {
+            if self.ring.map().is_lost() {
+                return Err(Error::Truncated { path: self.paths.ring.clone() });
+            }
+            if self.table.as_ref().is_some_and(Table::is_lost) {
+                return Err(Error::Truncated { path: self.paths.table.clone() });
+            }
+            Ok(())
+        })
+    }
+
+    pub(crate) fn is_forked(&self) -> bool {
+        self.origin.is_forked()
+    }
+
     /// Maps the table if this process may (`write`) and if it still belongs to this ring.
     pub(crate) fn table(&self, write: bool) -> Result<Option<(Table, File)>> {
         let Some((file, _)) = open_table(&self.paths.table, &self.facts, write)? else { return Ok(None) };
-        let geometry = self.facts.geometry;
-        let map = Map::new(&file, &self.paths.table, geometry.table_length(), 0..HEADER, write)?;
-        Ok(Some((Table::new(map, geometry.slots), file)))
+        Ok(Some((map_table(&file, &self.paths.table, self.facts.geometry, write)?, file)))
     }
 
     /// Opens a descriptor for locks on the table that is mapped.
@@ -453,7 +487,7 @@ fn create_file(path: &Path, length: u64, mode: u32, group: Option<u32>) -> Resul
 
 /// Writes the first line of a header, magic last.
 fn write_identity(file: &File, path: &Path, words: &[u64; 16], magic: u64) -> Result<()> {
-    let map = Map::new(file, path, HEADER, 0..HEADER, true)?;
+    let map = Map::new(file, path, HEADER, 0..HEADER, true, None)?;
     for (word, &value) in map.iter().zip(words) {
         word.store(value, Ordering::Relaxed);
     }

@@ -21,7 +21,7 @@
 //!                │                    │
 //!             publish ──── join ── consume                       the protocol, free of the kernel
 //!                └───── ring · table · wake ────┘
-//!                     layout · map · sync · sys                  words, mapping, atomics, kernel
+//!                 layout · map · guard · sync · sys              words, mapping, lost files, atomics, kernel
 //! ```
 //!
 //! [`layout`] documents the files to the bit; the protocol's reasoning stands at the head of `publish`, `join`, `consume` and `wake`.
@@ -47,6 +47,8 @@ mod error;
 mod event;
 #[cfg(not(loom))]
 mod files;
+#[cfg(not(loom))]
+pub mod guard;
 mod join;
 mod map;
 #[cfg(all(test, loom))]

@@ -19,11 +19,19 @@ pub(crate) use real::{Held, Map, Window};
 mod real {
     use super::*;
     use crate::error::{Error, Result};
+    use crate::guard::{self, Region};
     use memmap2::{Advice, MmapOptions, MmapRaw};
     use std::fs::File;
     use std::ops::Range;
     use std::path::Path;
     use std::sync::Arc;
+
+    /// What is unmapped once nobody holds on to its words any more.
+    struct Mapping {
+        /// What the guard knows of it. Dropped first: it is forgotten before it is unmapped.
+        region: Region,
+        raw: MmapRaw,
+    }
 
     /// A whole file, mapped shared. A clone is the same mapping, which ends with the last.
     #[derive(Clone)]
@@ -34,14 +42,22 @@ mod real {
         lap: &'static [AtomicU64],
         /// Their number less one.
         mask: usize,
-        raw: Arc<MmapRaw>,
+        mapping: Arc<Mapping>,
     }
 
     impl Map {
         /// Maps the first `length` bytes (whole pages, checked against the file's size by the caller).
         ///
-        /// `lap` are the bytes that [`Self::at`] runs through.
-        pub(crate) fn new(file: &File, path: &Path, length: u64, lap: Range<u64>, writable: bool) -> Result<Self> {
+        /// `lap` are the bytes that [`Self::at`] runs through. `limit` is the word that, at its largest, keeps everything from counting
+        /// as intact, for the guard.
+        pub(crate) fn new(
+            file: &File,
+            path: &Path,
+            length: u64,
+            lap: Range<u64>,
+            writable: bool,
+            limit: Option<usize>,
+        ) -> Result<Self> {
             let mut options = MmapOptions::new();
             options.len(length as usize);
             let raw = if writable { options.map_raw(file) } else { options.map_raw_read_only(file) }
@@ -53,24 +69,30 @@ mod real {
             let header = words.first_chunk().expect("every file begins with a header");
             let lap = &words[lap.start as usize / 8..lap.end as usize / 8];
             assert!(lap.len().is_power_of_two(), "a lap is a power of two");
-            Ok(Self { words, header, lap, mask: lap.len() - 1, raw: Arc::new(raw) })
+            let region = guard::register(words, writable, limit);
+            Ok(Self { words, header, lap, mask: lap.len() - 1, mapping: Arc::new(Mapping { region, raw }) })
+        }
+
+        /// Says whether the file shrank under the mapping, so that its words are no longer the file's.
+        pub(crate) fn is_lost(&self) -> bool {
+            self.mapping.region.is_lost()
         }
 
         /// Holds on to `N` words from `at` on, so that they can be used without looking them up again.
         pub(crate) fn hold<const N: usize>(&self, at: usize) -> Held<N> {
             let words = self.words[at..].first_chunk().expect("the words are in the map");
-            Held { words, _raw: Arc::clone(&self.raw) }
+            Held { words, _mapping: Arc::clone(&self.mapping) }
         }
 
         /// A window with nothing in it.
         pub(crate) fn no_window(&self) -> Window {
-            Window { words: &[], _raw: Arc::clone(&self.raw) }
+            Window { words: &[], _mapping: Arc::clone(&self.mapping) }
         }
 
         /// Moves a window of this map to the words from one position to another, or to the end of the lap if that comes first.
         #[inline(always)]
         pub(crate) fn open(&self, window: &mut Window, from: u64, to: u64) {
-            debug_assert!(Arc::ptr_eq(&self.raw, &window._raw));
+            debug_assert!(Arc::ptr_eq(&self.mapping, &window._mapping));
             let lap = &self.lap[(from >> 3) as usize & self.mask..];
             window.words = &lap[..lap.len().min((to.saturating_sub(from) >> 3) as usize)];
         }
@@ -98,12 +120,12 @@ mod real {
         /// Faults every page in now rather than on first use.
         pub(crate) fn prefault(&self, path: &Path, writable: bool) -> Result<()> {
             let advice = if writable { Advice::PopulateWrite } else { Advice::PopulateRead };
-            self.raw.advise(advice).map_err(|source| Error::io("prefault", path, source))
+            self.mapping.raw.advise(advice).map_err(|source| Error::io("prefault", path, source))
         }
 
         /// Keeps every page in memory.
         pub(crate) fn lock(&self, path: &Path) -> Result<()> {
-            self.raw.lock().map_err(|source| Error::io("lock the memory of", path, source))
+            self.mapping.raw.lock().map_err(|source| Error::io("lock the memory of", path, source))
         }
     }
 
@@ -120,7 +142,7 @@ mod real {
     /// So one comparison, of a length with what is left, is both the bounds check and the question whether anything special is to be done.
     pub(crate) struct Window {
         words: &'static [AtomicU64],
-        _raw: Arc<MmapRaw>,
+        _mapping: Arc<Mapping>,
     }
 
     impl Window {
@@ -150,7 +172,7 @@ mod real {
     /// Some words of a map, and the mapping, which lives as long.
     pub(crate) struct Held<const N: usize> {
         words: &'static [AtomicU64; N],
-        _raw: Arc<MmapRaw>,
+        _mapping: Arc<Mapping>,
     }
 
     impl<const N: usize> Deref for Held<N> {

@@ -104,7 +104,7 @@ impl Observer {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Forked`].
     pub fn try_next(&mut self) -> Result<Next<'_>> {
-        self.stream.check_fork()?;
+        self.stream.attached.check()?;
         if let Some(gap) = self.gap.take() {
             return Ok(Next::Gap(gap));
         }
@@ -131,11 +131,13 @@ impl Observer {
     }
 
     fn next_until(&mut self, deadline: Option<Instant>) -> Result<Next<'_>> {
-        self.stream.check_fork()?;
+        self.stream.attached.check()?;
         if let Some(gap) = self.gap.take() {
             return Ok(Next::Gap(gap));
         }
-        let poll = self.stream.wait(self.wait, deadline, self.table.as_ref(), Self::poll)?;
+        // Whoever truncates the table takes the wake-ups and nothing else.
+        let table = self.table.as_ref().filter(|table| !table.is_lost());
+        let poll = self.stream.wait(self.wait, deadline, table, Self::poll)?;
         Ok(self.stream.present(poll))
     }
 
@@ -144,7 +146,7 @@ impl Observer {
     /// # Errors
     /// As [`try_next`](Self::try_next).
     pub fn drain(&mut self, max: usize, mut handle: impl FnMut(Record<'_>)) -> Result<(usize, Next<'_>)> {
-        self.stream.check_fork()?;
+        self.stream.attached.check()?;
         if let Some(gap) = self.gap.take() {
             return Ok((0, Next::Gap(gap)));
         }
@@ -169,7 +171,7 @@ impl Observer {
     /// # Errors
     /// [`Error::FutureSequence`], [`Error::Forked`]; [`Error::InvalidOption`] for [`Start::Resume`].
     pub fn seek(&mut self, start: Start) -> Result<()> {
-        self.stream.check_fork()?;
+        self.stream.attached.check()?;
         Self::check_start(start)?;
         let (asked, place) = self.stream.attached.start(start)?;
         self.stream.go_to(place);
@@ -198,7 +200,7 @@ impl Observer {
     /// # Errors
     /// [`Error::Io`], [`Error::Forked`].
     pub fn writer_alive(&self) -> Result<bool> {
-        self.stream.check_fork()?;
+        self.stream.attached.check()?;
         self.stream.attached.writer_alive()
     }
 }

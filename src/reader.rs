@@ -134,7 +134,9 @@ impl ReaderOptions {
         }
         attached.prepare_memory(self.memory, Role::Reader)?;
         let locks = attached.table_locks()?;
-        let (seat, place, told) = Seat::take(self, &attached, &table, locks)?;
+        let taken = Seat::take(self, &attached, &table, locks);
+        attached.check()?;
+        let (seat, place, told) = taken?;
         let stream = Stream::new(attached, place, told, self.filter, self.class != Class::Pinned);
         Ok(Reader { stream, table, seat, wait: self.wait, event: None })
     }
@@ -208,7 +210,7 @@ impl Reader {
     /// [`Error::Corrupt`], [`Error::Forked`].
     #[inline]
     pub fn try_next(&mut self) -> Result<Next<'_>> {
-        self.stream.check_fork()?;
+        self.stream.attached.check()?;
         if let Some(gap) = self.seat.begin(&self.stream, &self.table) {
             return Ok(Next::Gap(gap));
         }
@@ -240,7 +242,7 @@ impl Reader {
     /// # Errors
     /// [`Error::Io`] without a descriptor or thread to be had, [`Error::Forked`].
     pub fn event_fd(&mut self) -> Result<BorrowedFd<'_>> {
-        self.stream.check_fork()?;
+        self.stream.attached.check()?;
         let event = match self.event.take() {
             Some(event) => event,
             None => {
@@ -296,7 +298,7 @@ impl Reader {
     }
 
     fn next_until(&mut self, deadline: Option<Instant>) -> Result<Next<'_>> {
-        self.stream.check_fork()?;
+        self.stream.attached.check()?;
         if let Some(gap) = self.seat.begin(&self.stream, &self.table) {
             return Ok(Next::Gap(gap));
         }
@@ -317,7 +319,7 @@ impl Reader {
     /// # Errors
     /// As [`try_next`](Self::try_next). Records handed out before stay handled.
     pub fn drain(&mut self, max: usize, mut handle: impl FnMut(Record<'_>)) -> Result<(usize, Next<'_>)> {
-        self.stream.check_fork()?;
+        self.stream.attached.check()?;
         if let Some(gap) = self.seat.begin(&self.stream, &self.table) {
             return Ok((0, Next::Gap(gap)));
         }
@@ -355,7 +357,7 @@ impl Reader {
     /// Moves the cursor past the record returned last: it will not be delivered again, and no longer holds the writer up.
     #[inline]
     pub fn commit(&mut self) {
-        if !self.stream.forked() {
+        if !self.stream.attached.is_forked() {
             self.seat.commit_all(&self.stream, &self.table);
         }
     }
@@ -368,7 +370,7 @@ impl Reader {
     /// # Errors
     /// [`Error::FutureSequence`], [`Error::Forked`].
     pub fn rejoin(&mut self, start: Start) -> Result<Gap> {
-        self.stream.check_fork()?;
+        self.stream.attached.check()?;
         self.seat.rejoin(&mut self.stream, &self.table, start)
     }
 
@@ -432,7 +434,7 @@ impl Reader {
     /// # Errors
     /// [`Error::Io`], [`Error::Forked`].
     pub fn writer_alive(&self) -> Result<bool> {
-        self.stream.check_fork()?;
+        self.stream.attached.check()?;
         self.stream.attached.writer_alive()
     }
 
@@ -443,7 +445,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if !self.stream.forked() {
+        if !self.stream.attached.is_forked() {
             self.seat.leave(&self.stream, &self.table);
         }
     }

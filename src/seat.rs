@@ -218,7 +218,12 @@ impl Seat {
                     self.dirty = true;
                     Some(Poll::Record(found))
                 }
-                other => self.poll_other(stream, table, &other, replaced),
+                other => {
+                    let found = self.poll_other(stream, table, &other, replaced);
+                    // What looks evicted may be a table that is not there any more.
+                    stream.attached.check()?;
+                    found
+                }
             };
             if let Some(found) = found {
                 return Ok(found);

@@ -182,7 +182,6 @@ pub(crate) struct Stream {
     pub(crate) copies: bool,
     /// Time stamp of the record just taken; zero on a bus without.
     stamp: u64,
-    generation: u64,
     can_fence: bool,
     /// Epoch of the writer whose absence the application knows of.
     absent_told: Option<u64>,
@@ -199,7 +198,6 @@ impl Stream {
             filter: Filter::default(),
             copies,
             stamp: 0,
-            generation: sys::fork_generation(),
             can_fence: true,
             absent_told: None,
             looked: None,
@@ -218,16 +216,6 @@ impl Stream {
     #[inline(always)]
     pub(crate) fn ring(&self) -> &Ring {
         &self.attached.ring
-    }
-
-    /// Fails if the process forked since this handle was made.
-    #[inline(always)]
-    pub(crate) fn check_fork(&self) -> Result<()> {
-        if self.generation == sys::fork_generation() { Ok(()) } else { Err(Error::Forked) }
-    }
-
-    pub(crate) fn forked(&self) -> bool {
-        self.generation != sys::fork_generation()
     }
 
     /// Takes the next record if nothing special is to be done for it; `None` says nothing, [`Self::step`] finds out.
@@ -304,6 +292,7 @@ impl Stream {
                         }
                     }
                     if !ring.intact(found.place.position) {
+                        self.attached.check()?;
                         return Ok(Step::Lapped);
                     }
                     self.consumer.pass(&found);
@@ -312,9 +301,14 @@ impl Stream {
                     }
                 }
                 Step::Corrupt(field, expected, found) => {
+                    self.attached.check()?;
                     return Err(Error::Corrupt { path: self.attached.paths.ring.clone(), field, expected, found });
                 }
-                other => return Ok(other),
+                other => {
+                    // What looks lapped may be a file that is not there any more.
+                    self.attached.check()?;
+                    return Ok(other);
+                }
             }
         }
     }

@@ -25,7 +25,7 @@ pub(crate) mod hint {
 
 /// Words of this process alone (fork generation, descriptor registry): never shared, never modelled.
 pub(crate) mod local {
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering, fence};
 }
 
 /// Keeps the compiler from moving a later load above an earlier store.

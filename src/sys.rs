@@ -139,6 +139,7 @@ mod real {
     // ---- forks ------------------------------------------------------------------------------------------
 
     static GENERATION: LocalU64 = LocalU64::new(0);
+    static INCIDENTS: LocalU64 = LocalU64::new(0);
     static GATE: AtomicBool = AtomicBool::new(false);
     static DESCRIPTORS: Chunk = Chunk::new();
     const FREE_ENTRY: i32 = -1;
@@ -164,6 +165,49 @@ mod real {
     #[inline(always)]
     pub(crate) fn fork_generation() -> u64 {
         GENERATION.load(Order::Relaxed)
+    }
+
+    /// Counts forks and faults together: the one word that hot paths compare.
+    #[inline(always)]
+    fn incidents() -> u64 {
+        // Acquire pairs with `count_fault`: who sees a fault counted sees which file it lost.
+        INCIDENTS.load(Order::Acquire)
+    }
+
+    /// Notes that a file was lost; async-signal-safe.
+    pub(crate) fn count_fault() {
+        // Release pairs with the load above.
+        INCIDENTS.fetch_add(1, Order::Release);
+    }
+
+    /// What the process had been through when a handle was made. A fork ends the handle; a fault may have lost one of its files.
+    pub(crate) struct Origin {
+        forks: u64,
+        incidents: LocalU64,
+    }
+
+    impl Origin {
+        pub(crate) fn now() -> Self {
+            Self { forks: fork_generation(), incidents: LocalU64::new(incidents()) }
+        }
+
+        /// Says whether nothing happened since.
+        #[inline(always)]
+        pub(crate) fn is_undisturbed(&self) -> bool {
+            self.incidents.load(Order::Relaxed) == INCIDENTS.load(Order::Relaxed)
+        }
+
+        pub(crate) fn is_forked(&self) -> bool {
+            self.forks != fork_generation()
+        }
+
+        /// Forgets what happened so far if `harmless` says, afterwards, that the handle was not concerned.
+        pub(crate) fn settle(&self, harmless: impl FnOnce() -> Result<()>) -> Result<()> {
+            let seen = incidents();
+            harmless()?;
+            self.incidents.store(seen, Order::Relaxed);
+            Ok(())
+        }
     }
 
     /// Keeps `fork` waiting while a descriptor is opened or closed.
@@ -204,6 +248,7 @@ mod real {
 
     extern "C" fn after_fork_child() {
         GENERATION.fetch_add(1, Order::Relaxed);
+        INCIDENTS.fetch_add(1, Order::Relaxed);
         let mut chunk = Some(&DESCRIPTORS);
         while let Some(here) = chunk {
             for entry in &here.entries {

@@ -92,6 +92,12 @@ impl Table {
         Self { map, slots }
     }
 
+    /// Says whether the file shrank under the mapping.
+    #[cfg(not(loom))]
+    pub(crate) fn is_lost(&self) -> bool {
+        self.map.is_lost()
+    }
+
     pub(crate) fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
         (0..self.slots).map(|index| self.slot(index as u32))
     }

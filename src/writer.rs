@@ -83,7 +83,6 @@ pub struct Writer {
     pub(crate) attached: Attached,
     pub(crate) table: Table,
     policy: Policy,
-    generation: u64,
     epoch: u64,
     resumed_at: u64,
     events: VecDeque<WriterEvent>,
@@ -135,7 +134,9 @@ impl Writer {
         let table_locks = attached.table_locks()?;
         let fences = !sys::register_light_fences();
         let publisher = Publisher::take_over(&attached.ring, &table, fences)
-            .map_err(|(field, expected, found)| Error::Corrupt { path: path.into(), field, expected, found })?;
+            .map_err(|(field, expected, found)| Error::Corrupt { path: path.into(), field, expected, found });
+        attached.check()?;
+        let publisher = publisher?;
         let ring = &attached.ring;
         let (pid, start) = sys::identity();
         let last = ring.get(at::EPOCH);
@@ -167,7 +168,6 @@ impl Writer {
             attached,
             table,
             policy: Policy::default(),
-            generation: sys::fork_generation(),
             epoch: last + 1,
             resumed_at,
             events: VecDeque::new(),
@@ -221,8 +221,8 @@ impl Writer {
     // ---- publishing ---------------------------------------------------------------------------------------------
 
     #[inline(always)]
-    pub(crate) fn check_fork(&self) -> std::result::Result<(), PublishError> {
-        if self.generation == sys::fork_generation() { Ok(()) } else { Err(PublishError::Forked) }
+    pub(crate) fn check(&self) -> std::result::Result<(), PublishError> {
+        Ok(self.attached.check()?)
     }
 
     /// Publishes a record unless it would overrun a reader; returns its sequence.
@@ -264,7 +264,7 @@ impl Writer {
 
     #[inline(always)]
     fn publish_by(&mut self, policy: Policy, tag: u32, payload: &[u8]) -> std::result::Result<u64, PublishError> {
-        self.check_fork()?;
+        self.check()?;
         match self.publisher.publish(&self.attached.ring, &self.table, tag, payload) {
             Some(sequence) => Ok(sequence),
             None => self.publish_slow(policy, tag, payload),
@@ -284,7 +284,7 @@ impl Writer {
     /// # Errors
     /// As [`publish`](Self::publish).
     pub fn publish_vectored(&mut self, tag: u32, parts: &[&[u8]]) -> std::result::Result<u64, PublishError> {
-        self.check_fork()?;
+        self.check()?;
         let length = parts.iter().map(|part| part.len()).sum();
         let reserved = match self.publisher.reserve(length) {
             Some(reserved) => reserved,
@@ -310,7 +310,7 @@ impl Writer {
     /// # Errors
     /// As [`publish`](Self::publish).
     pub fn claim(&mut self, tag: u32, length: usize) -> std::result::Result<Claim<'_>, PublishError> {
-        self.check_fork()?;
+        self.check()?;
         let reserved = match self.publisher.reserve(length) {
             Some(reserved) => reserved,
             None => self.reserve_slow(self.policy, self.publisher.head, length)?,
@@ -364,6 +364,8 @@ impl Writer {
         if wait.is_some() {
             self.attached.ring.set(at::WAITING, 0);
         }
+        // A table that is not there any more holds nobody up: nothing is overwritten on its word.
+        let result = self.check().and(result);
         if result.is_ok() {
             self.in_episode = false;
         }
@@ -513,16 +515,12 @@ impl Writer {
         }
     }
 
-    fn check_fork_for_readers(&self) -> Result<()> {
-        self.check_fork().map_err(|_| Error::Forked)
-    }
-
     /// Describes every registered reader.
     ///
     /// # Errors
     /// [`Error::Io`] from the locks, [`Error::Forked`].
     pub fn readers(&self) -> Result<Vec<ReaderInfo>> {
-        self.check_fork_for_readers()?;
+        self.attached.check()?;
         self.registry().list(self.publisher.head)
     }
 
@@ -531,7 +529,7 @@ impl Writer {
     /// # Errors
     /// [`Error::NoSuchReader`]; [`Error::NotEvictable`] for a living pinned reader.
     pub fn evict(&mut self, id: ReaderId) -> Result<bool> {
-        self.check_fork_for_readers()?;
+        self.attached.check()?;
         let slot = self.registry().find(id)?.index();
         let evicted = self.registry().evict(self.table.slot(slot), id, self.publisher.head)?;
         let any = evicted.is_some();
@@ -544,7 +542,7 @@ impl Writer {
     /// # Errors
     /// [`Error::Io`] from the locks.
     pub fn reap(&mut self) -> Result<Vec<ReaderInfo>> {
-        self.check_fork_for_readers()?;
+        self.attached.check()?;
         let reaped = self.registry().reap_all(&self.table_locks, self.publisher.head)?;
         for reader in &reaped {
             self.note_reaped(Some(reader.clone()));
@@ -593,7 +591,7 @@ impl Writer {
     /// # Errors
     /// [`Error::Io`] from the locks, [`Error::Forked`].
     pub fn wait_for_readers(&mut self, timeout: Option<Duration>) -> Result<bool> {
-        self.check_fork_for_readers()?;
+        self.attached.check()?;
         let head = self.publisher.head;
         let since = Instant::now();
         let done = loop {
@@ -621,7 +619,7 @@ impl Writer {
 
     /// Returns the bus's counters.
     pub fn stats(&mut self) -> Stats {
-        if self.check_fork().is_ok() {
+        if !self.attached.is_forked() {
             self.publisher.flush_counters(&self.attached.ring);
         }
         Stats::of(&self.attached.ring, self.publisher.head.sequence)
@@ -642,7 +640,7 @@ impl Writer {
     /// # Errors
     /// [`Error::InvalidOption`] for a longer reason (the stream then stays open), [`Error::Forked`].
     pub fn close_with(self, code: u32, reason: &str) -> Result<()> {
-        self.check_fork_for_readers()?;
+        self.attached.check()?;
         if reason.len() > layout::MAX_REASON {
             return Err(Error::InvalidOption {
                 field: "reason",
@@ -658,7 +656,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if self.check_fork().is_ok() {
+        if !self.attached.is_forked() {
             self.publisher.flush_counters(&self.attached.ring);
             self.attached.ring.set(at::WAITING, 0);
         }

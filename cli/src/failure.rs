@@ -56,7 +56,9 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = match &error {
             Error::NotFound { .. } | Error::NotReady { .. } => Exit::NoBus,
-            Error::NotABus { .. } | Error::Incompatible { .. } | Error::Corrupt { .. } => Exit::BadBus,
+            Error::NotABus { .. } | Error::Incompatible { .. } | Error::Corrupt { .. } | Error::Truncated { .. } => {
+                Exit::BadBus
+            }
             Error::InvalidOption { .. } => Exit::Usage,
             _ => Exit::Other,
         };

@@ -23,7 +23,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let reporter = Reporter { json: cli.json };
-    let result = match &cli.command {
+    // A bus that is truncated in use is an error to be told, not a death by signal.
+    let guarded = lapwing::guard::install().map_err(Failure::from);
+    let result = guarded.and_then(|()| match &cli.command {
         Command::Sub(_) | Command::Stat(_) | Command::Readers(_) | Command::Demo if stdout::was_closed() => {
             Err(Failure::other("standard output is closed"))
         }
@@ -37,7 +39,7 @@ fn main() -> ExitCode {
         Command::Reap(args) => manage::reap(&args.path, reporter),
         Command::Rm(args) => manage::remove(&args.path, reporter),
         Command::Demo => demo::run(cli.json),
-    };
+    });
     let exit = match result {
         Ok(exit) => exit,
         Err(Failure::OutputClosed) => Exit::Fine,
