@@ -9,7 +9,7 @@
 //! What it may take without looking at either is its [`Window`]: the committed words from the next record on. A shut window stands for
 //! everything else (the tip, a wrap, the end of the stream), so the comparison that checks the bounds decides all of that.
 
-use crate::layout::{ALIGN, Commit, RECORD_HEADER};
+use crate::layout::{ALIGN, COMMITTED, Commit, RECORD_HEADER};
 use crate::map::Window;
 use crate::ring::{Look, Place, Ring};
 use crate::sync::{AtomicU64, Ordering, hint};
@@ -41,6 +41,9 @@ const SOON: Duration = Duration::from_nanos(200);
 
 /// Pauses of a reader that has caught up with a stream: a few hundred nanoseconds, in which the writer gets some dozen records ahead.
 const PACE: u32 = 8;
+/// Empty looks after which the head is asked whether there really is nothing.
+const DOUBT: u32 = 1 << 12;
+
 /// Looks that are paced so before the tip itself is polled.
 const PACED: u32 = 2;
 
@@ -113,7 +116,13 @@ impl Consumer {
                     self.next.position = padding.end;
                 }
                 Look::Empty => {
-                    self.empty = self.empty.saturating_add(1);
+                    self.empty += 1;
+                    if self.empty > DOUBT || !at_the_tip {
+                        self.empty = SOON;
+                        if ring.is_wiped(self.next.position) {
+                            return Step::Corrupt("a record's commit word", COMMITTED, 0);
+                        }
+                    }
                     return Step::Empty;
                 }
                 Look::Lapped => return Step::Lapped,
@@ -162,12 +171,13 @@ impl Consumer {
     #[inline(always)]
     pub(crate) fn plainly_empty(&mut self, ring: &Ring) -> bool {
         let empty = self.next.position >= self.seen
+            && self.empty < DOUBT
             && ring.closed_since(self.told).is_none()
             // Relaxed: a zero says nothing of other words.
             && ring.commit_word(self.next.position).load(Ordering::Relaxed) == 0
             && ring.intact(self.next.position);
         if empty {
-            self.empty = self.empty.saturating_add(1);
+            self.empty += 1;
         }
         empty
     }
@@ -244,6 +254,11 @@ impl Consumer {
     pub(crate) fn end_burst(&mut self, next: Place) {
         self.window.skip(((next.position - self.next.position) / 8) as usize);
         self.next = next;
+    }
+
+    /// Makes the next look that finds nothing ask the head as well.
+    pub(crate) fn doubt(&mut self) {
+        self.empty = self.empty.max(DOUBT);
     }
 
     /// Goes elsewhere.

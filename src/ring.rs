@@ -135,6 +135,15 @@ impl Ring {
         intact
     }
 
+    /// Says whether there is nothing at a position below head: what was committed there has been wiped, by a hole punched into the file.
+    pub(crate) fn is_wiped(&self, position: u64) -> bool {
+        // Acquire (in `head_position`) pairs with the Release of head: the commit words below it are there. A zero that the writer itself
+        // stores, a lap later, comes with a limit that tells.
+        self.head_position() > position
+            && self.commit_word(position).load(Ordering::Relaxed) == 0
+            && self.intact(position)
+    }
+
     /// Looks at the header at a place. A record is not validated yet; everything else is.
     #[inline(always)]
     pub(crate) fn look(&self, place: Place) -> Look {

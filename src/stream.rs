@@ -348,6 +348,7 @@ impl Stream {
     where
         P: FnMut(&mut Self) -> Result<Poll>,
     {
+        self.consumer.doubt();
         let alive = self.attached.writer_alive()?;
         // Read after the lock was looked at, which a writer gives back last.
         let (epoch, closed) = (self.ring().get(at::EPOCH), self.ring().get(at::CLOSED_EPOCH));
