@@ -5,13 +5,17 @@
 
 #![allow(dead_code, unused_macros, unused_imports)] // Each test binary uses a part of it.
 
+mod stranger;
+
+pub(crate) use stranger::{become_a_stranger, can_become_another};
+
 use lapwing::{Bus, Gap, Next, Reader, ReaderId, ReaderInfo, Record, Snapshot, Start};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use std::fmt::{Debug, Display};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -285,6 +289,14 @@ impl Child {
     pub(crate) fn kill_unburied(&self) {
         signal(self.pid(), libc::SIGKILL);
         waitid(Id::Pid(self.id()), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+    }
+
+    /// Waits for it to end, however it does.
+    pub(crate) fn ended(mut self) -> ExitStatus {
+        self.stdin = None;
+        self.rest();
+        self.waited = true;
+        self.process.wait().unwrap()
     }
 
     /// Ends its input and waits for it to end well.
