@@ -8,9 +8,9 @@ use lapwing::*;
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 /// Arguments: bus, seed, `stranger` or `same`. Changes random words of the table, about a thousand a second, until it is told to stop.
@@ -86,11 +86,14 @@ impl Seen {
 }
 
 /// Reads until told to stop, through evictions and errors.
-fn read_on(bus: &Path, class: Class, stop: &AtomicBool) -> Seen {
+fn read_on(bus: &Path, class: Class, attached: &Barrier, stop: &AtomicBool) -> Seen {
     let mut seen = Seen::default();
+    let mut first = Some(Reader::options().class(class).open(bus).unwrap());
+    attached.wait();
     'attach: while !stop.load(Ordering::Acquire) {
         // The table may be full of nonsense, or no table at all, for a moment.
-        let Ok(mut reader) = Reader::options().class(class).open(bus) else { continue };
+        let opened = first.take().map_or_else(|| Reader::options().class(class).open(bus), Ok);
+        let Ok(mut reader) = opened else { continue };
         seen.next = None;
         while !stop.load(Ordering::Acquire) {
             match reader.next_timeout(Duration::from_millis(20)) {
@@ -122,15 +125,18 @@ fn a_table_scribbled_on_while_in_use_harms_nobody_s_data() {
     std::fs::set_permissions(place.directory(), Permissions::from_mode(0o755)).unwrap();
     let mut writer = Options::new().capacity(1 << 16).readers(16).mode(0o644).create(&bus).unwrap();
     let who = if can_become_another("that the scribbler may write the table alone") { "stranger" } else { "same" };
-    let mut scribbler = Child::start("scribbler", &bus, &[&random.next(), &who]);
-    scribbler.expect("scribbling");
     let stop = Arc::new(AtomicBool::new(false));
     let published = Arc::new(AtomicU64::new(0));
+    let attached = Arc::new(Barrier::new(4));
     let mut readers = Vec::new();
     for class in [Class::Gating, Class::Lossy, Class::Gating] {
-        let (bus, stop) = (bus.clone(), stop.clone());
-        readers.push(std::thread::spawn(move || read_on(&bus, class, &stop)));
+        let (bus, stop, attached) = (bus.clone(), stop.clone(), attached.clone());
+        readers.push(std::thread::spawn(move || read_on(&bus, class, &attached, &stop)));
     }
+    // Whoever attaches later may be refused, if the table's identity is scribbled on.
+    attached.wait();
+    let mut scribbler = Child::start("scribbler", &bus, &[&random.next(), &who]);
+    scribbler.expect("scribbling");
     let observing = {
         let (bus, stop) = (bus.clone(), stop.clone());
         std::thread::spawn(move || {

@@ -123,13 +123,12 @@ fn slot_word() -> impl Strategy<Value = usize> {
 #[test]
 fn lengths_that_lead_out_of_the_ring() {
     let start = (HISTORY.0.len() as u64 - CAPACITY) as usize / 8;
-    for record in 0..CAPACITY as usize / 16 {
-        for length in [CAPACITY - 16, CAPACITY, (1 << 30) - 1] {
-            let (mut ring, table) = HISTORY.clone();
-            spoil(&mut ring, &[(start + record * 2, length << 2 | COMMITTED)]);
-            let place = lay_out(&ring, &table);
-            // Everything else is done to them by chance, above.
-            observe(&place.bus());
-        }
+    let lengths = [CAPACITY - 16, CAPACITY, (1 << 30) - 1].into_iter().cycle();
+    for (record, length) in (0..CAPACITY as usize / 16).zip(lengths) {
+        let (mut ring, table) = HISTORY.clone();
+        spoil(&mut ring, &[(start + record * 2, length << 2 | COMMITTED)]);
+        let place = lay_out(&ring, &table);
+        // Everything else is done to them by chance, above.
+        observe(&place.bus());
     }
 }
