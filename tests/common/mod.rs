@@ -12,6 +12,7 @@ pub(crate) use stranger::{become_a_stranger, can_become_another};
 use lapwing::{Bus, Gap, Next, Reader, ReaderId, ReaderInfo, Record, Snapshot, Start};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
+use std::ffi::OsString;
 use std::fmt::{Debug, Display};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -174,9 +175,17 @@ pub(crate) struct Child {
 impl Child {
     /// Starts a role of this test binary on a bus.
     pub(crate) fn start(role: &str, bus: &Path, arguments: &[&dyn Display]) -> Self {
+        Self::start_under(&[], role, bus, arguments)
+    }
+
+    /// The same, started by another program, such as `unshare`, that is given the command line to run.
+    pub(crate) fn start_under(program: &[&str], role: &str, bus: &Path, arguments: &[&dyn Display]) -> Self {
         let mut all = vec![bus.to_str().unwrap().to_string()];
         all.extend(arguments.iter().map(|argument| argument.to_string()));
-        let mut process = Command::new(std::env::current_exe().unwrap())
+        let line = program.iter().map(OsString::from).chain([std::env::current_exe().unwrap().into()]);
+        let line: Vec<OsString> = line.collect();
+        let mut process = Command::new(&line[0])
+            .args(&line[1..])
             .args(["child_role", "--exact", "--nocapture", "--test-threads=1", "-q"])
             .env(ROLE, role)
             .env(ARGUMENTS, all.join("\x1f"))
