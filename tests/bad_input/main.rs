@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod contents;
+mod fields;
 mod leftovers;
 mod limits;
 mod options;

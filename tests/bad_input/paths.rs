@@ -1,12 +1,11 @@
 //! What is no bus, and what is somebody else's.
 
-use crate::common::{Place, Random, Stage};
+use crate::common::{Place, Random, Stage, own_command};
 use crate::{beside, errors_at, files_in, lay_out, sample};
 use lapwing::*;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 
 fn mkfifo(path: &Path) {
     nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -160,7 +159,7 @@ fn as_stranger(part: &str, bus: &Path) -> bool {
         eprintln!("SKIPPED: {part}: only root can become another user");
         return false;
     }
-    let mut child = Command::new("/proc/self/exe");
+    let mut child = own_command(&[]);
     child
         .args(["child_role", "--exact", "--nocapture", "--test-threads=1", "-q"])
         .env("LAPWING_TEST_ROLE", "stranger")

@@ -121,6 +121,18 @@ pub(crate) fn play(roles: &[Role]) {
     std::process::exit(0);
 }
 
+/// The command that starts this test binary again, as the last words of another program's command line if one is given.
+///
+/// For another machine's binaries `LAPWING_TEST_RUNNER` names the emulator that runs them.
+pub(crate) fn own_command(program: &[&str]) -> Command {
+    let runner = std::env::var("LAPWING_TEST_RUNNER").unwrap_or_default();
+    let words = program.iter().copied().chain(runner.split_whitespace()).map(OsString::from);
+    let mut words = words.chain([std::env::current_exe().unwrap().into()]);
+    let mut command = Command::new(words.next().expect("the binary at least"));
+    command.args(words);
+    command
+}
+
 /// A child's side of the conversation.
 pub(crate) struct Stage {
     arguments: Vec<String>,
@@ -182,10 +194,7 @@ impl Child {
     pub(crate) fn start_under(program: &[&str], role: &str, bus: &Path, arguments: &[&dyn Display]) -> Self {
         let mut all = vec![bus.to_str().unwrap().to_string()];
         all.extend(arguments.iter().map(|argument| argument.to_string()));
-        let line = program.iter().map(OsString::from).chain([std::env::current_exe().unwrap().into()]);
-        let line: Vec<OsString> = line.collect();
-        let mut process = Command::new(&line[0])
-            .args(&line[1..])
+        let mut process = own_command(program)
             .args(["child_role", "--exact", "--nocapture", "--test-threads=1", "-q"])
             .env(ROLE, role)
             .env(ARGUMENTS, all.join("\x1f"))

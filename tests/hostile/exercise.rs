@@ -110,7 +110,10 @@ pub(crate) fn observe(bus: &Path) {
         let _ = observer.seek(Start::Oldest);
         let mut sense = Sense::of(bus);
         let _ = observer.drain(LOOKS, |record| sense.record(&record)).map(drop);
-        let _ = observer.next_timeout(Duration::ZERO).map(drop);
+        // Each costs some turns of the scheduler.
+        if start == Start::Oldest {
+            let _ = observer.next_timeout(Duration::ZERO).map(drop);
+        }
         let _ = (observer.next_sequence(), observer.epoch(), observer.writer_alive());
     }
 }
@@ -140,7 +143,9 @@ fn read(bus: &Path) {
             sense.take(reader.try_next());
             let _ = reader.drain(20, |record| sense.record(&record)).map(drop);
         }
-        let _ = reader.next_timeout(Duration::ZERO).map(drop);
+        if index < 3 {
+            let _ = reader.next_timeout(Duration::ZERO).map(drop);
+        }
     }
 }
 
