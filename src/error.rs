@@ -294,7 +294,7 @@ pub enum PublishError {
     Exhausted,
     /// The handle was made before a `fork` and is used in the child.
     Forked,
-    /// Looking after the readers in the way failed in the operating system.
+    /// Looking after the readers in the way failed in the operating system, or a file of the bus was lost ([`Error::Truncated`]).
     Failed(Error),
 }
 

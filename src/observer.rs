@@ -102,7 +102,7 @@ impl Observer {
     /// Returns what comes next without waiting and without a system call.
     ///
     /// # Errors
-    /// [`Error::Corrupt`], [`Error::Forked`].
+    /// [`Error::Corrupt`], [`Error::Forked`], [`Error::Truncated`].
     pub fn try_next(&mut self) -> Result<Next<'_>> {
         self.stream.attached.check()?;
         if let Some(gap) = self.gap.take() {

@@ -207,7 +207,7 @@ impl Reader {
     /// Unless it was turned off, this first commits the cursor: the record returned before counts as handled.
     ///
     /// # Errors
-    /// [`Error::Corrupt`], [`Error::Forked`].
+    /// [`Error::Corrupt`], [`Error::Forked`], [`Error::Truncated`].
     #[inline]
     pub fn try_next(&mut self) -> Result<Next<'_>> {
         self.stream.attached.check()?;

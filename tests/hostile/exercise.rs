@@ -2,9 +2,7 @@
 //!
 //! Used by the tests and by the fuzz targets alike.
 
-use lapwing::{
-    Bus, Class, Error, Next, Observer, Options, Policy, PublishError, Reader, ReaderId, Record, Result, Start, Writer,
-};
+use lapwing::*;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -92,9 +90,12 @@ impl Sense {
     }
 }
 
+fn then() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)
+}
+
 fn starts() -> [Start; 5] {
-    let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    [Start::Oldest, Start::Latest, Start::After(0), Start::After(120), Start::Since(then)]
+    [Start::Oldest, Start::Latest, Start::After(0), Start::After(120), Start::Since(then())]
 }
 
 /// Everything an observer can do.
@@ -110,10 +111,9 @@ pub(crate) fn observe(bus: &Path) {
         let _ = observer.seek(Start::Oldest);
         let mut sense = Sense::of(bus);
         let _ = observer.drain(LOOKS, |record| sense.record(&record)).map(drop);
-        // Each costs some turns of the scheduler.
-        if start == Start::Oldest {
-            let _ = observer.next_timeout(Duration::ZERO).map(drop);
-        }
+        // Parking costs turns of the scheduler, so it is done once.
+        observer.set_wait(if start == Start::Since(then()) { Wait::Park } else { Wait::Spin });
+        let _ = observer.next_timeout(Duration::ZERO).map(drop);
         let _ = (observer.next_sequence(), observer.epoch(), observer.writer_alive());
     }
 }
@@ -122,6 +122,7 @@ fn read(bus: &Path) {
     for (index, start) in starts().into_iter().chain([Start::Resume; 3]).enumerate() {
         let class = [Class::Gating, Class::Lossy, Class::Pinned][index % 3];
         let mut options = Reader::options().class(class).start(start).auto_commit(index % 2 == 0);
+        options = options.wait(if index == 0 { Wait::Park } else { Wait::Spin });
         if start == Start::Resume || index == 1 {
             options = options.name("named").hold_while_away(true);
         }
@@ -143,9 +144,7 @@ fn read(bus: &Path) {
             sense.take(reader.try_next());
             let _ = reader.drain(20, |record| sense.record(&record)).map(drop);
         }
-        if index < 3 {
-            let _ = reader.next_timeout(Duration::ZERO).map(drop);
-        }
+        let _ = reader.next_timeout(Duration::ZERO).map(drop);
     }
 }
 
