@@ -25,7 +25,8 @@ pub static HISTORY: LazyLock<(Vec<u8>, Vec<u8>)> = LazyLock::new(|| history(&BUS
 /// Does everything with a bus of these files. The table gets the ring's bus id: two that do not match are waited for, and nothing else.
 pub fn survive(ring: &[u8], table: &[u8]) {
     let mut table = table.to_vec();
-    if let (Some(own), Some(id)) = (table.get_mut(BUS_ID * 8..(BUS_ID + 1) * 8), ring.get(BUS_ID * 8..(BUS_ID + 1) * 8)) {
+    if let (Some(own), Some(id)) = (table.get_mut(BUS_ID * 8..(BUS_ID + 1) * 8), ring.get(BUS_ID * 8..(BUS_ID + 1) * 8))
+    {
         own.copy_from_slice(id);
     }
     std::fs::write(&*BUS, ring).expect("there is room");
