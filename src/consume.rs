@@ -118,7 +118,7 @@ impl Consumer {
                 Look::Empty => {
                     self.empty += 1;
                     if self.empty > DOUBT || !at_the_tip {
-                        self.empty = SOON;
+                        self.empty = PACED;
                         if ring.is_wiped(self.next.position) {
                             return Step::Corrupt("a record's commit word", COMMITTED, 0);
                         }
