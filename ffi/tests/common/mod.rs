@@ -1,0 +1,99 @@
+//! What the tests of other languages share: the library built once, compilers, interpreters, places for buses.
+
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// Builds the libraries and the Rust example the way this test was, and returns the directory they are in. (cargo builds them for no test:
+/// no Rust program can link them.)
+pub(crate) fn built() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let test = std::env::current_exe().expect("this test's path");
+        let profile = test.parent().and_then(Path::parent).expect("target/PROFILE/deps/test");
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        cargo.args(["build", "--quiet", "--lib", "--example", "interop"]);
+        cargo.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]);
+        cargo.arg("--target-dir").arg(profile.parent().expect("target"));
+        if profile.file_name() == Some(OsStr::new("release")) {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().expect("cargo runs").success(), "the library does not build");
+        profile.into()
+    })
+}
+
+/// Compiles a source relative to the repository, once, and returns the program, or `None`, loudly, without a compiler.
+pub(crate) fn compile(source: &str) -> Option<PathBuf> {
+    static COMPILED: Mutex<BTreeMap<String, Option<PathBuf>>> = Mutex::new(BTreeMap::new());
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    compiled.entry(source.into()).or_insert_with(|| compile_anew(source)).clone()
+}
+
+fn compile_anew(source: &str) -> Option<PathBuf> {
+    let source = Path::new(ROOT).join(source);
+    let (compiler, standard) = match source.extension().and_then(OsStr::to_str) {
+        Some("cpp") => (std::env::var("CXX").unwrap_or("c++".into()), "-std=c++17"),
+        _ => (std::env::var("CC").unwrap_or("cc".into()), "-std=c11"),
+    };
+    if Command::new(&compiler).arg("--version").output().is_err() {
+        eprintln!("SKIPPED: no {compiler}: {} was not compiled", source.display());
+        return None;
+    }
+    let name: String = source.components().rev().take(2).map(|part| part.as_os_str().to_string_lossy()).collect();
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.bin"));
+    let output = Command::new(&compiler)
+        .args([standard, "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror"])
+        .arg(format!("-I{ROOT}/include"))
+        .arg(&source)
+        .arg(built().join("liblapwing.a"))
+        .args(["-lpthread", "-ldl", "-lm", "-o"])
+        .arg(&program)
+        .output()
+        .expect("the compiler runs");
+    assert!(output.status.success(), "{}:\n{}", source.display(), String::from_utf8_lossy(&output.stderr));
+    Some(program)
+}
+
+/// Python with the package and the library, or `None`, loudly.
+pub(crate) fn python() -> Option<Command> {
+    let interpreter = std::env::var("PYTHON").unwrap_or("python3".into());
+    match Command::new(&interpreter).args(["-c", "import ctypes, sys; sys.exit(sys.version_info < (3, 9))"]).status() {
+        Ok(status) if status.success() => {}
+        _ => {
+            eprintln!("SKIPPED: no {interpreter} of version 3.9 with ctypes");
+            return None;
+        }
+    }
+    let mut command = Command::new(interpreter);
+    command.arg("-B").env("PYTHONPATH", format!("{ROOT}/python"));
+    command.env("LAPWING_LIBRARY", built().join("liblapwing.so")).env("LAPWING_TEST_DIR", directory());
+    Some(command)
+}
+
+/// Where buses of tests go.
+pub(crate) fn directory() -> &'static str {
+    if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { env!("CARGO_TARGET_TMPDIR") }
+}
+
+/// The path of a bus of this process; removed at the end of the test, whatever is there then.
+pub(crate) struct Place(pub(crate) PathBuf);
+
+impl Place {
+    pub(crate) fn new(name: &str) -> Self {
+        Self(Path::new(directory()).join(format!("lapwing-ffi-{name}-{}", std::process::id())))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // A test that failed may have left none, or one that is still open.
+        let _ = bus::Bus::remove(&self.0);
+    }
+}
