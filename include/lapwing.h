@@ -535,20 +535,19 @@ int lapwing_reader_next(lapwing_reader *reader, int64_t timeout_ns, lapwing_reco
  *
  * With a `buffer` of `size` bytes, payloads are copied there, each to an address that is a multiple of 8, and are the caller's. If
  * the next record does not fit: E_TOO_SMALL, with its length in records[0].length (its data is NULL); it stays the next
- * one. With NULL and 0 they are valid until the next call on this reader (a pinned reader's lie in the ring, and are valid until committed),
+ * one (a lossy reader or an observer may miss it meanwhile, as any other). With NULL and 0 they are valid until the next call on this reader (a pinned reader's lie in the ring, and are valid until committed),
  * and the call stops after about 1 MiB.
  * Returns: as lapwing_reader_next; E_TOO_SMALL, E_ARGUMENT. */
 int lapwing_reader_poll(lapwing_reader *reader, int64_t timeout_ns, lapwing_record *records, size_t max, void *buffer,
                         size_t size, size_t *count);
 
-/* Commits everything that was handed out: it is not delivered again, and no longer holds the writer up. (While a record waits that did
- * not fit into a poll's buffer, this does nothing: the ones before it are committed together with it.)
+/* Commits everything that was handed out: it is not delivered again, and no longer holds the writer up.
  * Returns: E_STATE for an observer. */
 int lapwing_reader_commit(lapwing_reader *reader);
 
 /* Goes on elsewhere in the stream: after an eviction, or to seek. LAPWING_START_RESUME means: where it stands, or as close as the ring
  * allows. What is skipped goes to *gap (empty if first == end), unless that is NULL. Going back starts the reader's books anew.
- * Returns: E_ARGUMENT, E_FUTURE_SEQUENCE; E_STATE if a record waits that did not fit into a buffer; E_INVALID_OPTION for an observer's RESUME. */
+ * Returns: E_ARGUMENT, E_FUTURE_SEQUENCE; E_INVALID_OPTION for an observer's RESUME. */
 int lapwing_reader_rejoin(lapwing_reader *reader, uint32_t start, uint64_t start_at, lapwing_gap *gap);
 
 /* The gap of the latest LAPWING_GAP, LAPWING_EVICTED or rejoin; empty before the first. */

@@ -240,6 +240,13 @@ impl Consumer {
         self.next = Place { position: found.end, sequence: found.place.sequence + 1 };
     }
 
+    /// Moves back before the record that was passed last: it comes again.
+    #[inline(always)]
+    pub(crate) fn put_back(&mut self, found: &Found) {
+        self.window.shut();
+        self.next = found.place;
+    }
+
     /// The records that can be taken without another look, to be worked through in a stretch that ends with [`Self::end_burst`].
     #[inline(always)]
     pub(crate) fn burst(&mut self, ring: &Ring) -> Option<Burst<'_>> {

@@ -152,7 +152,10 @@ impl Observer {
         }
         let mut count = 0;
         loop {
-            count += self.stream.quick_burst(max - count, &mut handle);
+            count += self.stream.quick_burst(max - count, &mut |record| {
+                handle(record);
+                true
+            });
             if count == max {
                 return Ok((count, Next::Empty));
             }
@@ -164,6 +167,30 @@ impl Observer {
                 other => return Ok((count, self.stream.present(other))),
             }
         }
+    }
+
+    /// Hands up to `max` records that are there to `handle`, as [`Reader::next_many`](crate::Reader::next_many) does.
+    ///
+    /// # Errors
+    /// As [`try_next`](Self::try_next), before any record was handed out.
+    pub fn next_many(
+        &mut self,
+        max: usize,
+        timeout: Option<Duration>,
+        mut handle: impl FnMut(Record<'_>) -> bool,
+    ) -> Result<(usize, Next<'_>)> {
+        self.stream.check_fork()?;
+        if let Some(gap) = self.gap.take() {
+            return Ok((0, Next::Gap(gap)));
+        }
+        let poll = if timeout == Some(Duration::ZERO) {
+            Self::poll(&mut self.stream)?
+        } else {
+            let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            self.stream.wait(self.wait, deadline, self.table.as_ref(), Self::poll)?
+        };
+        let Poll::Record(found) = poll else { return Ok((0, self.stream.present(poll))) };
+        Ok((self.stream.hand_out_many(found, max, &mut handle), Next::Empty))
     }
 
     /// Goes elsewhere in the stream; what of it is gone comes as the next gap.
@@ -193,6 +220,11 @@ impl Observer {
     /// Returns the sequence that the latest writer began with.
     pub fn resumed_at(&self) -> u64 {
         self.stream.ring().get(at::RESUMED_AT)
+    }
+
+    /// Returns the largest payload the bus takes, in bytes.
+    pub fn max_record(&self) -> usize {
+        self.stream.attached.facts.geometry.max_record() as usize
     }
 
     /// Says whether a writer is alive: the kernel's word.

@@ -226,11 +226,15 @@ impl Reader {
 
     #[inline(never)]
     fn try_next_slow(&mut self) -> Result<Next<'_>> {
-        let poll = match self.seat.poll_slow(&mut self.stream, &self.table)? {
-            Poll::Empty => self.arm()?,
-            other => other,
-        };
+        let poll = self.poll_once()?;
         Ok(self.hand_out(poll))
+    }
+
+    fn poll_once(&mut self) -> Result<Poll> {
+        match self.seat.poll_slow(&mut self.stream, &self.table)? {
+            Poll::Empty => self.arm(),
+            other => Ok(other),
+        }
     }
 
     /// Returns a descriptor that is readable while it is worth calling [`try_next`](Self::try_next) or [`drain`](Self::drain).
@@ -302,13 +306,18 @@ impl Reader {
         if let Some(gap) = self.seat.begin(&self.stream, &self.table) {
             return Ok(Next::Gap(gap));
         }
+        let poll = self.wait_until(deadline)?;
+        Ok(self.hand_out(poll))
+    }
+
+    fn wait_until(&mut self, deadline: Option<Instant>) -> Result<Poll> {
         let Self { stream, table, seat, wait, .. } = self;
         let waits = stream.waits;
         let poll = stream.wait(*wait, deadline, Some(table), |stream| seat.poll(stream, table))?;
         if stream.waits != waits {
             seat.slot.get().count_waits(stream.waits - waits);
         }
-        Ok(self.hand_out(poll))
+        Ok(poll)
     }
 
     /// Hands up to `max` records that are there to `handle`, then commits once; returns how many, and why it stopped.
@@ -325,7 +334,10 @@ impl Reader {
         }
         let mut count = 0;
         let stopped = loop {
-            let burst = self.stream.quick_burst(max - count, &mut handle);
+            let burst = self.stream.quick_burst(max - count, &mut |record| {
+                handle(record);
+                true
+            });
             self.seat.dirty |= burst != 0;
             count += burst;
             if count == max {
@@ -352,6 +364,35 @@ impl Reader {
         }
         let poll = stopped?;
         Ok((count, self.hand_out(poll)))
+    }
+
+    /// Hands up to `max` records that are there to `handle`, waiting for the first one at most so long (`None`: without end); returns how many
+    /// it took, and what there is if it took none.
+    ///
+    /// `handle` can refuse a record by returning false: it then stays the next one. The records count as handled when more is asked for, as
+    /// with [`next`](Self::next); what comes after them (a gap, an end) is left for that call.
+    ///
+    /// # Errors
+    /// As [`try_next`](Self::try_next), before any record was handed out.
+    #[inline]
+    pub fn next_many(
+        &mut self,
+        max: usize,
+        timeout: Option<Duration>,
+        mut handle: impl FnMut(Record<'_>) -> bool,
+    ) -> Result<(usize, Next<'_>)> {
+        self.stream.check_fork()?;
+        if let Some(gap) = self.seat.begin(&self.stream, &self.table) {
+            return Ok((0, Next::Gap(gap)));
+        }
+        let poll = match self.stream.quick() {
+            Some(found) => Poll::Record(found),
+            None if timeout == Some(Duration::ZERO) => self.poll_once()?,
+            None => self.wait_until(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))?,
+        };
+        let Poll::Record(found) = poll else { return Ok((0, self.hand_out(poll))) };
+        self.seat.dirty = true;
+        Ok((self.stream.hand_out_many(found, max, &mut handle), Next::Empty))
     }
 
     /// Moves the cursor past the record returned last: it will not be delivered again, and no longer holds the writer up.

@@ -240,9 +240,10 @@ impl Stream {
         !self.replaced() && self.consumer.plainly_empty(&self.attached.ring)
     }
 
-    /// Hands out records for as long as [`Self::quick`] would find them without looking at the tip, at most `max`; returns how many.
+    /// Hands out records for as long as [`Self::quick`] would find them without looking at the tip, at most `max`, and none behind one that
+    /// `handle` refuses; returns how many it took.
     #[inline(always)]
-    pub(crate) fn quick_burst(&mut self, max: usize, handle: &mut impl FnMut(Record<'_>)) -> usize {
+    pub(crate) fn quick_burst(&mut self, max: usize, handle: &mut impl FnMut(Record<'_>) -> bool) -> usize {
         let ring = &self.attached.ring;
         let Some(mut burst) = self.consumer.burst(ring) else { return 0 };
         let mut count = 0;
@@ -260,13 +261,43 @@ impl Stream {
             if !ring.intact(position) {
                 break;
             }
+            if !handle(Record { sequence, tag: commit.tag(), stamp: 0, payload: bytes }) {
+                break;
+            }
             burst.pass(payload.len());
-            handle(Record { sequence, tag: commit.tag(), stamp: 0, payload: bytes });
             count += 1;
         }
         let next = burst.next;
         self.consumer.end_burst(next);
         count
+    }
+
+    /// Hands out the record just taken and those behind it that are there, at most `max`; returns how many `handle` took. The one it
+    /// refuses stays the next; so does everything that is not a record.
+    #[inline(always)]
+    pub(crate) fn hand_out_many(
+        &mut self,
+        mut found: Found,
+        max: usize,
+        handle: &mut impl FnMut(Record<'_>) -> bool,
+    ) -> usize {
+        let mut count = 0;
+        loop {
+            if count == max || !handle(self.record(&found)) {
+                self.consumer.put_back(&found);
+                return count;
+            }
+            count += 1;
+            count += self.quick_burst(max - count, handle);
+            found = match self.quick() {
+                Some(found) => found,
+                // Whatever else there is, and an error too, is there for the next call.
+                None => match self.step() {
+                    Ok(Step::Record(found)) => found,
+                    _ => return count,
+                },
+            };
+        }
     }
 
     /// Takes the next wanted record: copied to the buffer, or left in the ring. Everything but a record leaves the place as it is.

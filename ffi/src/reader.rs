@@ -1,8 +1,7 @@
 //! The reading calls, the same for registered readers and observers.
 //!
-//! The core readers below never commit by themselves. What was handed out is `owed`, and the beginning of the next call for more
-//! commits it, whether it was one record or a poll of many. A record that did not fit into the caller's buffer is `held`: it has left the
-//! core's reader, so until it is delivered nothing is committed that would include it.
+//! Handing out and committing are the core's: a reader without `LAPWING_MANUAL_COMMIT` commits when it is asked for more, and what a poll has
+//! no room for is put back, so that it is neither delivered nor committed.
 
 use crate::handle::{Handle, Kind};
 use crate::status::*;
@@ -22,21 +21,17 @@ enum Source {
 
 pub struct Body {
     source: Source,
-    /// Commit by asking for more.
-    auto: bool,
-    /// Something was handed out that is not committed.
-    owed: bool,
     /// Payloads lie in the ring, and stay there until they are committed.
     pinned: bool,
-    max_record: u64,
-    /// A record that was taken and did not fit. It borrows from the source, which is not called while it is there.
-    held: Option<Record<'static>>,
-    /// What came after the last records of a poll.
-    pending: c_int,
-    gap: Gap,
-    closed: Option<Closed>,
+    told: Told,
     /// Payloads of a poll without the caller's buffer.
     arena: Vec<u64>,
+}
+
+/// What the reader was told last, for those who ask.
+struct Told {
+    gap: Gap,
+    closed: Option<Closed>,
 }
 
 impl Kind for Body {
@@ -63,17 +58,6 @@ impl lapwing_record {
 }
 
 impl Source {
-    #[inline(always)]
-    fn next(&mut self, timeout_ns: i64) -> bus::Result<Next<'_>> {
-        if timeout_ns != 0 {
-            return self.wait(timeout(timeout_ns));
-        }
-        match self {
-            Self::Reader(reader) => reader.try_next(),
-            Self::Observer(observer) => observer.try_next(),
-        }
-    }
-
     #[inline(never)]
     fn wait(&mut self, timeout: Option<Duration>) -> bus::Result<Next<'_>> {
         match (self, timeout) {
@@ -85,71 +69,48 @@ impl Source {
     }
 
     #[inline(always)]
-    fn commit(&mut self) {
-        if let Self::Reader(reader) = self {
-            reader.commit();
+    fn next_many(
+        &mut self,
+        max: usize,
+        timeout: Option<Duration>,
+        handle: impl FnMut(Record<'_>) -> bool,
+    ) -> bus::Result<(usize, Next<'_>)> {
+        match self {
+            Self::Reader(reader) => reader.next_many(max, timeout, handle),
+            Self::Observer(observer) => observer.next_many(max, timeout, handle),
         }
     }
 }
 
-/// What a call for one record gave.
-enum Taken<'a> {
-    Record(Record<'a>),
-    Other(c_int),
-}
-
-impl Body {
-    /// What every call for more begins with: what was handed out before counts as handled.
-    #[inline(always)]
-    fn begin(&mut self) {
-        if self.owed && self.auto && self.held.is_none() {
-            self.owed = false;
-            self.source.commit();
-        }
-    }
-
-    /// The next record, or what there is instead. A record counts as handed out.
-    #[inline(always)]
-    fn take(&mut self, timeout_ns: i64) -> Result<Taken<'_>, c_int> {
-        if self.held.is_some() || self.pending != LAPWING_OK {
-            return Ok(self.leftover());
-        }
-        match self.source.next(timeout_ns) {
-            Ok(Next::Record(record)) => {
-                self.owed = true;
-                Ok(Taken::Record(record))
-            }
-            Ok(Next::Empty) => Ok(Taken::Other(LAPWING_EMPTY)),
+impl Told {
+    /// The status of what came in place of a record.
+    #[cold]
+    #[inline(never)]
+    fn note(&mut self, next: bus::Result<Next<'_>>) -> Status {
+        Ok(match next {
+            Ok(Next::Empty) => LAPWING_EMPTY,
             Ok(Next::Gap(gap)) => {
-                self.owed = true;
                 self.gap = gap;
-                Ok(Taken::Other(LAPWING_GAP))
+                LAPWING_GAP
             }
             Ok(Next::Evicted(gap)) => {
                 self.gap = gap;
-                Ok(Taken::Other(LAPWING_EVICTED))
+                LAPWING_EVICTED
             }
             Ok(Next::Closed(closed)) => {
                 self.closed = Some(closed);
-                Ok(Taken::Other(LAPWING_CLOSED))
+                LAPWING_CLOSED
             }
-            Ok(Next::Absent) => Ok(Taken::Other(LAPWING_ABSENT)),
-            Ok(Next::Replaced) => Ok(Taken::Other(LAPWING_REPLACED)),
-            Ok(Next::Orphaned) => Ok(Taken::Other(LAPWING_ORPHANED)),
-            Ok(_) => Err(fail(LAPWING_E_OTHER, "something this version of the C interface has no name for")),
-            Err(error) => Err(fail_with(&error)),
-        }
+            Ok(Next::Absent) => LAPWING_ABSENT,
+            Ok(Next::Replaced) => LAPWING_REPLACED,
+            Ok(Next::Orphaned) => LAPWING_ORPHANED,
+            Ok(_) => return Err(fail(LAPWING_E_OTHER, "something this version of the C interface has no name for")),
+            Err(error) => return Err(fail_with(&error)),
+        })
     }
+}
 
-    #[cold]
-    fn leftover(&mut self) -> Taken<'_> {
-        if let Some(record) = self.held.take() {
-            self.owed = true;
-            return Taken::Record(record);
-        }
-        Taken::Other(std::mem::replace(&mut self.pending, LAPWING_OK))
-    }
-
+impl Body {
     fn reader(&mut self) -> Result<&mut Reader, c_int> {
         match &mut self.source {
             Source::Reader(reader) => Ok(reader),
@@ -157,10 +118,32 @@ impl Body {
         }
     }
 
-    /// Takes many records; see the header.
+    /// Takes one record; see the header.
     ///
     /// # Safety
-    /// `records` is valid for writes of `max` elements, `buffer` null or valid for writes of `size` bytes.
+    /// `to` is valid for a write.
+    #[inline(always)]
+    unsafe fn next(&mut self, timeout_ns: i64, to: *mut lapwing_record) -> Status {
+        let next = match &mut self.source {
+            Source::Reader(reader) if timeout_ns == 0 => reader.try_next(),
+            Source::Observer(observer) if timeout_ns == 0 => observer.try_next(),
+            source => source.wait(timeout(timeout_ns)),
+        };
+        match next {
+            Ok(Next::Record(record)) => {
+                // SAFETY: by the caller's promise.
+                unsafe { to.write_unaligned(lapwing_record::of(&record, record.payload().as_ptr())) };
+                Ok(LAPWING_OK)
+            }
+            other => self.told.note(other),
+        }
+    }
+
+    /// Takes many records into the caller's buffer, or if that is null into the arena, or not at all from a pinned reader; see the header.
+    ///
+    /// # Safety
+    /// `records` is valid for writes of `max` elements, and `max` is not zero; `buffer` is null or valid for writes of `size` bytes.
+    #[inline(always)]
     unsafe fn poll(
         &mut self,
         timeout_ns: i64,
@@ -169,28 +152,32 @@ impl Body {
         buffer: *mut u8,
         size: usize,
     ) -> Result<(usize, c_int), c_int> {
-        self.begin();
+        let Self { source, pinned, told, arena } = self;
         // Payloads start at multiples of 8, whatever the buffer itself starts at.
         let skip = if buffer.is_null() { 0 } else { buffer.align_offset(8) };
-        let in_place = buffer.is_null() && self.pinned;
-        let mut arena = std::mem::take(&mut self.arena);
-        let (mut count, mut used) = (0, 0);
-        let stopped = loop {
-            if count == max || (buffer.is_null() && used >= ARENA) {
-                break Ok(LAPWING_OK);
-            }
-            let record = match self.take(if count == 0 { timeout_ns } else { 0 }) {
-                Ok(Taken::Record(record)) => record,
-                Ok(Taken::Other(status)) => break Ok(status),
-                Err(status) => break Err(status),
-            };
+        let in_place = buffer.is_null() && *pinned;
+        let (mut at, mut used, mut too_small) = (0, skip, None);
+        let taken = source.next_many(max, timeout(timeout_ns), |record| {
             let payload = record.payload();
             let data = if in_place {
                 payload.as_ptr()
-            } else if buffer.is_null() {
-                let words = payload.len().div_ceil(8);
-                if arena.len() < used / 8 + words {
-                    arena.resize((used / 8 + words).next_power_of_two(), 0);
+            } else if !buffer.is_null() {
+                if used > size || size - used < payload.len() {
+                    too_small = Some(lapwing_record::of(&record, std::ptr::null()));
+                    return false;
+                }
+                // SAFETY: `used + payload.len()` is within the caller's buffer, which no record lies in.
+                unsafe {
+                    payload.as_ptr().copy_to_nonoverlapping(buffer.add(used), payload.len());
+                    buffer.add(used)
+                }
+            } else {
+                if used >= ARENA {
+                    return false;
+                }
+                let end = used / 8 + payload.len().div_ceil(8);
+                if arena.len() < end {
+                    arena.resize(end.next_power_of_two(), 0);
                 }
                 // SAFETY: the arena has just been made long enough, and is not where the payload lies.
                 unsafe {
@@ -198,32 +185,22 @@ impl Body {
                 }
                 // The arena may still move: for now the distance from its start.
                 std::ptr::without_provenance(used)
-            } else if size.saturating_sub(skip).saturating_sub(used) >= payload.len() {
-                // SAFETY: `skip + used + payload.len()` is within the caller's buffer, which no record lies in.
-                unsafe {
-                    let to = buffer.add(skip + used);
-                    payload.as_ptr().copy_to_nonoverlapping(to, payload.len());
-                    to
-                }
-            } else {
-                let taken = lapwing_record::of(&record, std::ptr::null());
-                // SAFETY: the payload lies in the source, which is not called until the record is delivered or the source goes.
-                self.held = Some(unsafe { std::mem::transmute::<Record<'_>, Record<'static>>(record) });
-                if count != 0 {
-                    break Ok(LAPWING_OK);
-                }
-                // SAFETY: `max` is not zero here.
-                unsafe { records.write_unaligned(taken) };
-                let length = taken.length;
-                let error = format_args!("the next record has {length} bytes, the buffer {size} (aligned by 8)");
-                break Err(fail(LAPWING_E_TOO_SMALL, error));
             };
-            let taken = lapwing_record::of(&record, data);
-            used += taken.length.next_multiple_of(8);
-            // SAFETY: `count` is below `max`.
-            unsafe { records.add(count).write_unaligned(taken) };
-            count += 1;
-        };
+            used += payload.len().next_multiple_of(8);
+            // SAFETY: at most `max` records are handed out.
+            unsafe { records.add(at).write_unaligned(lapwing_record::of(&record, data)) };
+            at += 1;
+            true
+        });
+        let (count, next) = taken.map_err(|error| fail_with(&error))?;
+        if count == 0 {
+            let Some(refused) = too_small else { return Ok((0, told.note(Ok(next))?)) };
+            // SAFETY: `max` is not zero.
+            unsafe { records.write_unaligned(refused) };
+            let length = refused.length;
+            let error = format_args!("the next record has {length} bytes, the buffer {size} (aligned by 8)");
+            return Err(fail(LAPWING_E_TOO_SMALL, error));
+        }
         if buffer.is_null() && !in_place {
             for at in 0..count {
                 // SAFETY: written above; the distance lies within the arena.
@@ -233,17 +210,7 @@ impl Body {
                 }
             }
         }
-        self.arena = arena;
-        match stopped {
-            // Errors come again by themselves, and an empty ring shows at the next call.
-            Err(_) | Ok(LAPWING_EMPTY) if count != 0 => Ok((count, LAPWING_OK)),
-            Ok(status) if count != 0 => {
-                self.pending = status;
-                Ok((count, LAPWING_OK))
-            }
-            Ok(status) => Ok((count, status)),
-            Err(status) => Err(status),
-        }
+        Ok((count, LAPWING_OK))
     }
 }
 
@@ -283,13 +250,13 @@ unsafe fn open(path: &std::path::Path, given: &lapwing_reader_options) -> Result
     let start = start_of(given.start, given.start_at)?;
     // SAFETY: by the caller's promise.
     let name = unsafe { text(given.name, "name")? };
-    let (source, max_record) = match class {
+    let source = match class {
         Some(class) => {
             let mut options = ReaderOptions::default()
                 .class(class)
                 .start(start)
                 .wait(wait)
-                .auto_commit(false)
+                .auto_commit(!has(LAPWING_MANUAL_COMMIT))
                 .hold_while_away(has(LAPWING_HOLD_WHILE_AWAY))
                 .filter(given.filter_mask, given.filter_value)
                 .schema(given.schema)
@@ -301,9 +268,7 @@ unsafe fn open(path: &std::path::Path, given: &lapwing_reader_options) -> Result
             if given.hold_ns != 0 {
                 options = options.hold_for(Duration::from_nanos(given.hold_ns));
             }
-            let reader = options.open(path).map_err(|error| fail_with(&error))?;
-            let max_record = reader.max_record() as u64;
-            (Source::Reader(reader), max_record)
+            Source::Reader(options.open(path).map_err(|error| fail_with(&error))?)
         }
         None => {
             if name.is_some() || given.hold_ns != 0 || given.flags != 0 || given.schema != 0 {
@@ -315,20 +280,13 @@ unsafe fn open(path: &std::path::Path, given: &lapwing_reader_options) -> Result
             let mut observer = Observer::open(path, start).map_err(|error| fail_with(&error))?;
             observer.set_wait(wait);
             observer.set_filter(given.filter_mask, given.filter_value);
-            let max_record = bus::Bus::inspect(path).map_err(|error| fail_with(&error))?.max_record;
-            (Source::Observer(observer), max_record)
+            Source::Observer(observer)
         }
     };
     Ok(Body {
         source,
-        auto: !has(LAPWING_MANUAL_COMMIT),
-        owed: false,
         pinned: class == Some(Class::Pinned),
-        max_record,
-        held: None,
-        pending: LAPWING_OK,
-        gap: Gap { first: 0, end: 0 },
-        closed: None,
+        told: Told { gap: Gap { first: 0, end: 0 }, closed: None },
         arena: Vec::new(),
     })
 }
@@ -383,14 +341,7 @@ pub unsafe extern "C" fn lapwing_reader_next(
             if record.is_null() {
                 return Err(null("record"));
             }
-            body.begin();
-            match body.take(timeout_ns)? {
-                Taken::Record(taken) => {
-                    record.write_unaligned(lapwing_record::of(&taken, taken.payload().as_ptr()));
-                    Ok(LAPWING_OK)
-                }
-                Taken::Other(status) => Ok(status),
-            }
+            body.next(timeout_ns, record)
         })
     }
 }
@@ -430,11 +381,7 @@ pub unsafe extern "C" fn lapwing_reader_commit(reader: *mut lapwing_reader) -> c
     // SAFETY: as the header asks of the caller.
     unsafe {
         Handle::with(reader, |body| {
-            body.reader()?;
-            if body.held.is_none() {
-                body.owed = false;
-                body.source.commit();
-            }
+            body.reader()?.commit();
             Ok(LAPWING_OK)
         })
     }
@@ -451,13 +398,6 @@ pub unsafe extern "C" fn lapwing_reader_rejoin(
     unsafe {
         Handle::with(reader, |body| {
             let start = start_of(start, start_at)?;
-            if body.held.is_some() {
-                return Err(fail(
-                    LAPWING_E_STATE,
-                    "a record that did not fit into the buffer waits to be fetched first",
-                ));
-            }
-            body.begin();
             let missed = match &mut body.source {
                 Source::Reader(reader) => reader.rejoin(start).map_err(|error| fail_with(&error))?,
                 Source::Observer(observer) => {
@@ -467,9 +407,7 @@ pub unsafe extern "C" fn lapwing_reader_rejoin(
                     Gap { first: from.min(to), end: to }
                 }
             };
-            body.owed = false;
-            body.pending = LAPWING_OK;
-            body.gap = missed;
+            body.told.gap = missed;
             put(gap, missed.into());
             Ok(LAPWING_OK)
         })
@@ -486,7 +424,7 @@ pub unsafe extern "C" fn lapwing_reader_get_gap(reader: *mut lapwing_reader, gap
             if gap.is_null() {
                 return Err(null("gap"));
             }
-            put(gap, body.gap.into());
+            put(gap, body.told.gap.into());
             Ok(LAPWING_OK)
         })
     }
@@ -498,7 +436,7 @@ pub unsafe extern "C" fn lapwing_reader_get_closed(reader: *mut lapwing_reader, 
     unsafe {
         Handle::with(reader, |body| {
             let out = Out::new(closed, "closed")?;
-            let Some(closed) = &body.closed else {
+            let Some(closed) = &body.told.closed else {
                 return Err(fail(LAPWING_E_STATE, "this reader has not met the end of a stream"));
             };
             out.write(&lapwing_closed::of(closed));
@@ -531,20 +469,31 @@ pub unsafe extern "C" fn lapwing_reader_get_position(
     unsafe {
         Handle::with(reader, |body| {
             let out = Out::new(position, "position")?;
-            let (next_sequence, start_sequence, epoch, alive) = match &body.source {
-                Source::Reader(reader) => {
-                    (reader.next_sequence(), reader.start_sequence(), reader.epoch(), reader.writer_alive())
-                }
-                Source::Observer(observer) => (observer.next_sequence(), 0, observer.epoch(), observer.writer_alive()),
-            };
-            out.write(&lapwing_position {
+            let mut position = lapwing_position {
                 size: 0,
-                writer_alive: alive.map_err(|error| fail_with(&error))?.into(),
-                next_sequence: body.held.as_ref().map_or(next_sequence, |held| held.sequence()),
-                start_sequence,
-                epoch,
-                max_record: body.max_record,
-            });
+                writer_alive: 0,
+                next_sequence: 0,
+                start_sequence: 0,
+                epoch: 0,
+                max_record: 0,
+            };
+            let alive = match &body.source {
+                Source::Reader(reader) => {
+                    position.next_sequence = reader.next_sequence();
+                    position.start_sequence = reader.start_sequence();
+                    position.epoch = reader.epoch();
+                    position.max_record = reader.max_record() as u64;
+                    reader.writer_alive()
+                }
+                Source::Observer(observer) => {
+                    position.next_sequence = observer.next_sequence();
+                    position.epoch = observer.epoch();
+                    position.max_record = observer.max_record() as u64;
+                    observer.writer_alive()
+                }
+            };
+            position.writer_alive = alive.map_err(|error| fail_with(&error))?.into();
+            out.write(&position);
             Ok(LAPWING_OK)
         })
     }
