@@ -183,6 +183,9 @@ impl Observer {
         if let Some(gap) = self.gap.take() {
             return Ok((0, Next::Gap(gap)));
         }
+        if max == 0 {
+            return Ok((0, Next::Empty));
+        }
         let poll = if timeout == Some(Duration::ZERO) {
             Self::poll(&mut self.stream)?
         } else {
@@ -190,7 +193,10 @@ impl Observer {
             self.stream.wait(self.wait, deadline, self.table.as_ref(), Self::poll)?
         };
         let Poll::Record(found) = poll else { return Ok((0, self.stream.present(poll))) };
-        Ok((self.stream.hand_out_many(found, max, &mut handle), Next::Empty))
+        if !self.stream.offer(&found, &mut handle) {
+            return Ok((0, Next::Empty));
+        }
+        Ok((1 + self.stream.offer_more(max - 1, &mut handle), Next::Empty))
     }
 
     /// Goes elsewhere in the stream; what of it is gone comes as the next gap.

@@ -230,6 +230,14 @@ impl Reader {
         Ok(self.hand_out(poll))
     }
 
+    #[inline(never)]
+    fn poll_now(&mut self) -> Result<Poll> {
+        match self.stream.quick() {
+            Some(found) => Ok(Poll::Record(found)),
+            None => self.poll_once(),
+        }
+    }
+
     fn poll_once(&mut self) -> Result<Poll> {
         match self.seat.poll_slow(&mut self.stream, &self.table)? {
             Poll::Empty => self.arm(),
@@ -385,14 +393,23 @@ impl Reader {
         if let Some(gap) = self.seat.begin(&self.stream, &self.table) {
             return Ok((0, Next::Gap(gap)));
         }
-        let poll = match self.stream.quick() {
-            Some(found) => Poll::Record(found),
-            None if timeout == Some(Duration::ZERO) => self.poll_once()?,
-            None => self.wait_until(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))?,
-        };
-        let Poll::Record(found) = poll else { return Ok((0, self.hand_out(poll))) };
+        if max == 0 {
+            return Ok((0, Next::Empty));
+        }
+        let mut count = self.stream.quick_burst(max, &mut handle);
+        if count == 0 {
+            let poll = match timeout {
+                Some(Duration::ZERO) => self.poll_now()?,
+                timeout => self.wait_until(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))?,
+            };
+            let Poll::Record(found) = poll else { return Ok((0, self.hand_out(poll))) };
+            count = usize::from(self.stream.offer(&found, &mut handle));
+        }
         self.seat.dirty = true;
-        Ok((self.stream.hand_out_many(found, max, &mut handle), Next::Empty))
+        if count != 0 && count < max {
+            count += self.stream.offer_more(max - count, &mut handle);
+        }
+        Ok((count, Next::Empty))
     }
 
     /// Moves the cursor past the record returned last: it will not be delivered again, and no longer holds the writer up.

@@ -272,32 +272,39 @@ impl Stream {
         count
     }
 
-    /// Hands out the record just taken and those behind it that are there, at most `max`; returns how many `handle` took. The one it
-    /// refuses stays the next; so does everything that is not a record.
+    /// Hands out a record that was just taken; puts it back if `handle` refuses it.
     #[inline(always)]
-    pub(crate) fn hand_out_many(
-        &mut self,
-        mut found: Found,
-        max: usize,
-        handle: &mut impl FnMut(Record<'_>) -> bool,
-    ) -> usize {
+    pub(crate) fn offer(&mut self, found: &Found, handle: &mut impl FnMut(Record<'_>) -> bool) -> bool {
+        let taken = handle(self.record(found));
+        if !taken {
+            self.consumer.put_back(found);
+        }
+        taken
+    }
+
+    /// Hands out records that are there, at most `max` and none behind one that is refused; returns how many. Whatever else there is, and an
+    /// error too, is there for the next call.
+    #[inline(never)]
+    pub(crate) fn offer_more(&mut self, max: usize, handle: &mut impl FnMut(Record<'_>) -> bool) -> usize {
         let mut count = 0;
-        loop {
-            if count == max || !handle(self.record(&found)) {
-                self.consumer.put_back(&found);
-                return count;
-            }
-            count += 1;
+        while count < max {
             count += self.quick_burst(max - count, handle);
-            found = match self.quick() {
+            if count == max {
+                break;
+            }
+            let found = match self.quick() {
                 Some(found) => found,
-                // Whatever else there is, and an error too, is there for the next call.
                 None => match self.step() {
                     Ok(Step::Record(found)) => found,
-                    _ => return count,
+                    _ => break,
                 },
             };
+            if !self.offer(&found, handle) {
+                break;
+            }
+            count += 1;
         }
+        count
     }
 
     /// Takes the next wanted record: copied to the buffer, or left in the ring. Everything but a record leaves the place as it is.

@@ -1,18 +1,32 @@
 //! `cost PATH ROUNDS`: the Rust side of the cost check; see `.ci/ffi`. Each round publishes and reads 64 records of 64 bytes in each manner,
 //! each manner in a function of its own, so that callgrind can count the instructions of one.
 
-use bus::{Next, Options, Reader, Writer};
+use bus::{Next, Options, PublishError, Reader, Writer};
 use std::error::Error;
 use std::hint::black_box;
+use std::time::{Duration, SystemTime};
 
 const RECORDS: usize = 64;
 const PAYLOAD: [u8; 64] = [7; 64];
+
+/// A call, as it is one through the C interface.
+#[inline(never)]
+fn publish(writer: &mut Writer, tag: u32, payload: &[u8]) -> Result<u64, PublishError> {
+    writer.publish_tagged(tag, payload)
+}
+
+#[inline(never)]
+fn next(reader: &mut Reader) -> bus::Result<Next<'_>> {
+    reader.try_next()
+}
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 fn measured_publish(writer: &mut Writer) {
     for _ in 0..RECORDS {
-        black_box(writer.publish(black_box(&PAYLOAD[..])).is_ok());
+        if publish(writer, 0, black_box(&PAYLOAD[..])).is_err() {
+            return;
+        }
     }
 }
 
@@ -30,25 +44,47 @@ fn measured_batch(writer: &mut Writer) {
 #[inline(never)]
 fn measured_next(reader: &mut Reader) -> usize {
     let mut seen = 0;
-    while let Ok(Next::Record(record)) = reader.try_next() {
+    while let Ok(Next::Record(record)) = next(reader) {
         seen += black_box(record.payload()).len();
     }
     seen
 }
 
-/// What a poll gives: the payloads copied out, each with its sequence.
+/// Where a record lies that was copied out, and what is known of it.
+#[derive(Clone, Copy)]
+struct Copied {
+    at: usize,
+    length: usize,
+    sequence: u64,
+    stamp: Option<SystemTime>,
+    tag: u32,
+}
+
+/// What a poll gives: the payloads copied to a buffer, and a list of them.
 #[unsafe(no_mangle)]
 #[inline(never)]
-fn measured_poll(reader: &mut Reader, copies: &mut [([u8; 64], u64)]) -> usize {
-    let mut seen = 0;
-    let drained = reader.drain(RECORDS, |record| {
-        let (copy, sequence) = &mut copies[seen];
-        copy[..record.payload().len()].copy_from_slice(record.payload());
-        *sequence = record.sequence();
-        seen += 1;
+fn measured_poll(reader: &mut Reader, list: &mut [Copied], buffer: &mut [u8]) -> usize {
+    let (mut count, mut used) = (0, 0);
+    let taken = reader.next_many(RECORDS, Some(Duration::ZERO), |record| {
+        let payload = record.payload();
+        let Some(room) = buffer.get_mut(used..used + payload.len()) else { return false };
+        room.copy_from_slice(payload);
+        let (sequence, stamp, tag) = (record.sequence(), record.stamp(), record.tag());
+        list[count] = Copied { at: used, length: payload.len(), sequence, stamp, tag };
+        used += payload.len().next_multiple_of(8);
+        count += 1;
+        true
     });
-    black_box(drained.is_ok());
-    seen * 64
+    if !matches!(taken, Ok((RECORDS, _))) {
+        return 0;
+    }
+    let mut seen = 0;
+    for copied in &list[..count] {
+        let Copied { at, length, sequence, stamp, tag } = *black_box(copied);
+        black_box((at, sequence, stamp, tag));
+        seen += length;
+    }
+    seen
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -56,12 +92,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [_, path, rounds] = &arguments[..] else { return Err("usage: cost PATH ROUNDS".into()) };
     let mut writer = Options::new().replace(path)?;
     let mut reader = Reader::open(path)?;
-    let mut copies = [([0; 64], 0); RECORDS];
+    let mut list = [Copied { at: 0, length: 0, sequence: 0, stamp: None, tag: 0 }; RECORDS];
+    let mut buffer = [0; 64 * RECORDS];
     for _ in 0..rounds.parse()? {
         measured_publish(&mut writer);
         assert_eq!(measured_next(&mut reader), 64 * RECORDS);
         measured_batch(&mut writer);
-        assert_eq!(measured_poll(&mut reader, &mut copies), 64 * RECORDS);
+        assert_eq!(measured_poll(&mut reader, &mut list, &mut buffer), 64 * RECORDS);
     }
     drop(reader);
     writer.close()?;

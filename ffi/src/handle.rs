@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What is inside a handle.
 pub trait Kind {
-    /// First word of a live handle of this kind.
-    const MAGIC: u64;
+    /// Marks a live handle of this kind.
+    const MAGIC: u32;
     /// Its name in messages.
     const NAME: &'static str;
 }
@@ -17,40 +17,43 @@ pub trait Kind {
 /// What a caller's pointer leads to.
 #[repr(C)]
 pub struct Handle<T> {
-    magic: AtomicU64,
-    generation: u64,
-    busy: AtomicU32,
+    /// The magic above, and below what is on: the generation if a call may begin, so that one comparison says that all is well.
+    word: AtomicU64,
+    generation: u32,
     body: UnsafeCell<T>,
 }
 
-const IDLE: u32 = 0;
-const BUSY: u32 = 1;
-const POISONED: u32 = 2;
+/// Lower halves of the word that are no generation.
+const BUSY: u32 = 0;
+const POISONED: u32 = u32::MAX;
+const CLOSED: u32 = u32::MAX - 1;
 
-/// First word of a handle that was closed, for as long as its memory stays as it was.
-const CLOSED: u64 = 0x6465_736f_6c63_2e2e;
-
-/// Counts forks; only children change it.
-static GENERATION: AtomicU64 = AtomicU64::new(0);
+/// Counts forks, from 1; only children change it.
+static GENERATION: AtomicU32 = AtomicU32::new(1);
 
 extern "C" fn after_fork_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
 }
 
-fn generation() -> u64 {
+#[inline(always)]
+fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
 /// Leaves a handle poisoned if a call panics.
-struct Bomb<'a>(&'a AtomicU32);
+struct Bomb<'a>(&'a AtomicU64, u64);
 
 impl Drop for Bomb<'_> {
     fn drop(&mut self) {
-        self.0.store(POISONED, Ordering::Relaxed);
+        self.0.store(self.1, Ordering::Relaxed);
     }
 }
 
 impl<T: Kind> Handle<T> {
+    const fn word(state: u32) -> u64 {
+        (T::MAGIC as u64) << 32 | state as u64
+    }
+
     /// Makes a handle of `body` and gives it to the caller.
     ///
     /// # Safety
@@ -61,32 +64,30 @@ impl<T: Kind> Handle<T> {
             // SAFETY: the handler does one atomic addition. Without memory for it there is no check, and nothing better to do.
             unsafe { libc::pthread_atfork(None, None, Some(after_fork_child)) };
         });
-        let handle = Box::new(Self {
-            magic: AtomicU64::new(T::MAGIC),
-            generation: generation(),
-            busy: AtomicU32::new(IDLE),
-            body: UnsafeCell::new(body),
-        });
+        let generation = generation();
+        let word = AtomicU64::new(Self::word(generation));
+        let handle = Box::new(Self { word, generation, body: UnsafeCell::new(body) });
         // SAFETY: by the caller's promise.
         unsafe { out.write_unaligned(Box::into_raw(handle)) };
         Ok(LAPWING_OK)
     }
 
-    /// Checks that a pointer is a live handle of this kind.
+    /// Checks that a pointer is a handle of this kind that is not closed, whatever else is wrong with it; returns it and its state.
     ///
     /// # Safety
-    /// `handle` is null, or leads to 8 readable bytes, and to a whole handle if those are the magic.
-    #[inline(always)]
-    unsafe fn check<'a>(handle: *mut Self) -> Result<&'a Self, c_int> {
-        // SAFETY: by the caller's promise; alignment is looked at before the first read.
-        let sound =
-            handle.is_aligned() && !handle.is_null() && unsafe { (*handle).magic.load(Ordering::Relaxed) } == T::MAGIC;
-        if sound {
-            // SAFETY: it has the magic, so it is a whole handle.
-            Ok(unsafe { &*handle })
-        } else {
-            Err(Self::not_a_handle(handle))
+    /// `handle` is null, or leads to 8 readable bytes, and to a whole handle if those begin with the magic.
+    #[inline]
+    unsafe fn check<'a>(handle: *mut Self) -> Result<(&'a Self, u32), c_int> {
+        if !handle.is_null() && handle.is_aligned() {
+            // SAFETY: by the caller's promise; aligned and not null.
+            let word = unsafe { (*handle).word.load(Ordering::Relaxed) };
+            let state = word as u32;
+            if word == Self::word(state) && state != CLOSED {
+                // SAFETY: it has the magic, so it is a whole handle.
+                return Ok((unsafe { &*handle }, state));
+            }
         }
+        Err(Self::not_a_handle(handle))
     }
 
     #[cold]
@@ -99,21 +100,32 @@ impl<T: Kind> Handle<T> {
         }
     }
 
+    /// Says why no call can begin.
+    ///
+    /// # Safety
+    /// As [`Self::check`].
     #[cold]
     #[inline(never)]
-    fn not_idle(busy: u32) -> c_int {
-        if busy == POISONED {
-            fail(
+    unsafe fn refusal(handle: *mut Self) -> c_int {
+        // SAFETY: by the caller's promise.
+        match unsafe { Self::check(handle) } {
+            Err(status) => status,
+            // In a child the state may be that of a call of the parent, which never ends here.
+            Ok((handle, _)) if handle.generation != generation() => Self::forked(),
+            Ok((_, POISONED)) => fail(
                 LAPWING_E_PANIC,
                 format_args!("an earlier call on this {} met a bug; only closing it is left", T::NAME),
-            )
-        } else {
-            fail(LAPWING_E_BUSY, format_args!("another thread is in a call on this {}", T::NAME))
+            ),
+            Ok(_) => Self::busy(),
         }
     }
 
     #[cold]
-    #[inline(never)]
+    fn busy() -> c_int {
+        fail(LAPWING_E_BUSY, format_args!("another thread is in a call on this {}", T::NAME))
+    }
+
+    #[cold]
     fn forked() -> c_int {
         fail(LAPWING_E_FORKED, format_args!("this {} was opened before a fork; the child has to open its own", T::NAME))
     }
@@ -125,22 +137,22 @@ impl<T: Kind> Handle<T> {
     #[inline(always)]
     pub(crate) unsafe fn with(handle: *mut Self, call: impl FnOnce(&mut T) -> Status) -> c_int {
         guard(|| {
-            // SAFETY: by the caller's promise.
-            let checked = unsafe { Self::check(handle)? };
-            if checked.generation != generation() {
-                return Err(Self::forked());
+            let ready = Self::word(BUSY) | u64::from(generation());
+            // SAFETY: by the caller's promise; not null, and aligned.
+            let word = |handle: *mut Self| unsafe { (*handle).word.load(Ordering::Relaxed) };
+            if handle.is_null() || !handle.is_aligned() || word(handle) != ready {
+                // SAFETY: by the caller's promise.
+                return Err(unsafe { Self::refusal(handle) });
             }
-            let busy = checked.busy.load(Ordering::Relaxed);
-            if busy != IDLE {
-                return Err(Self::not_idle(busy));
-            }
-            checked.busy.store(BUSY, Ordering::Relaxed);
-            let bomb = Bomb(&checked.busy);
-            // SAFETY: the flag says that no other call uses the body. (Two threads that get here in the same instant break the
-            // documented rule of one at a time; the flag makes that visible nearly always, at the price of a load and a store.)
-            let status = call(unsafe { &mut *checked.body.get() });
+            // SAFETY: it has the magic, so it is a whole handle.
+            let handle = unsafe { &*handle };
+            handle.word.store(Self::word(BUSY), Ordering::Relaxed);
+            let bomb = Bomb(&handle.word, Self::word(POISONED));
+            // SAFETY: the word says that no other call uses the body. (Two threads that get here in the same instant break the
+            // documented rule of one at a time; the word makes that visible nearly always, at the price of a load and two stores.)
+            let status = call(unsafe { &mut *handle.body.get() });
             std::mem::forget(bomb);
-            checked.busy.store(IDLE, Ordering::Relaxed);
+            handle.word.store(ready, Ordering::Relaxed);
             status
         })
     }
@@ -165,17 +177,16 @@ impl<T: Kind> Handle<T> {
                 return Ok(LAPWING_OK);
             }
             // SAFETY: by the caller's promise.
-            let checked = unsafe { Self::check(handle)? };
+            let (checked, state) = unsafe { Self::check(handle)? };
             let forked = checked.generation != generation();
-            // In a child the flag may be that of a call of the parent that never ends here.
-            if !forked && checked.busy.load(Ordering::Relaxed) == BUSY {
-                return Err(Self::not_idle(BUSY));
-            }
             if !forked {
+                if state == BUSY {
+                    return Err(Self::busy());
+                }
                 // SAFETY: as in `with`.
                 may(unsafe { &mut *checked.body.get() })?;
             }
-            checked.magic.store(CLOSED, Ordering::Relaxed);
+            checked.word.store(Self::word(CLOSED), Ordering::Relaxed);
             // SAFETY: by the caller's promise.
             unsafe { place.write_unaligned(std::ptr::null_mut()) };
             // SAFETY: it was made by `give`, and the magic, now gone, says that it was not taken before.

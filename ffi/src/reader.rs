@@ -35,7 +35,7 @@ struct Told {
 }
 
 impl Kind for Body {
-    const MAGIC: u64 = 0x7265_6461_6572_706c;
+    const MAGIC: u32 = u32::from_ne_bytes(*b"LWrd");
     const NAME: &'static str = "reader";
 }
 
@@ -58,26 +58,16 @@ impl lapwing_record {
 }
 
 impl Source {
-    #[inline(never)]
-    fn wait(&mut self, timeout: Option<Duration>) -> bus::Result<Next<'_>> {
-        match (self, timeout) {
-            (Self::Reader(reader), None) => reader.next(),
-            (Self::Reader(reader), Some(timeout)) => reader.next_timeout(timeout),
-            (Self::Observer(observer), None) => observer.next(),
-            (Self::Observer(observer), Some(timeout)) => observer.next_timeout(timeout),
-        }
-    }
-
     #[inline(always)]
     fn next_many(
         &mut self,
         max: usize,
-        timeout: Option<Duration>,
-        handle: impl FnMut(Record<'_>) -> bool,
+        timeout_ns: i64,
+        take: impl FnMut(Record<'_>) -> bool,
     ) -> bus::Result<(usize, Next<'_>)> {
         match self {
-            Self::Reader(reader) => reader.next_many(max, timeout, handle),
-            Self::Observer(observer) => observer.next_many(max, timeout, handle),
+            Self::Reader(reader) => reader.next_many(max, timeout(timeout_ns), take),
+            Self::Observer(observer) => observer.next_many(max, timeout(timeout_ns), take),
         }
     }
 }
@@ -86,8 +76,8 @@ impl Told {
     /// The status of what came in place of a record.
     #[cold]
     #[inline(never)]
-    fn note(&mut self, next: bus::Result<Next<'_>>) -> Status {
-        Ok(match next {
+    fn note(&mut self, taken: bus::Result<(usize, Next<'_>)>) -> Status {
+        Ok(match taken.map(|(_, next)| next) {
             Ok(Next::Empty) => LAPWING_EMPTY,
             Ok(Next::Gap(gap)) => {
                 self.gap = gap;
@@ -118,23 +108,19 @@ impl Body {
         }
     }
 
-    /// Takes one record; see the header.
+    /// Takes one record, which stays in the reader's memory; see the header.
     ///
     /// # Safety
     /// `to` is valid for a write.
     #[inline(always)]
     unsafe fn next(&mut self, timeout_ns: i64, to: *mut lapwing_record) -> Status {
-        let next = match &mut self.source {
-            Source::Reader(reader) if timeout_ns == 0 => reader.try_next(),
-            Source::Observer(observer) if timeout_ns == 0 => observer.try_next(),
-            source => source.wait(timeout(timeout_ns)),
+        let take = |record: Record<'_>| {
+            // SAFETY: by the caller's promise.
+            unsafe { to.write_unaligned(lapwing_record::of(&record, record.payload().as_ptr())) };
+            true
         };
-        match next {
-            Ok(Next::Record(record)) => {
-                // SAFETY: by the caller's promise.
-                unsafe { to.write_unaligned(lapwing_record::of(&record, record.payload().as_ptr())) };
-                Ok(LAPWING_OK)
-            }
+        match self.source.next_many(1, timeout_ns, take) {
+            Ok((1, _)) => Ok(LAPWING_OK),
             other => self.told.note(other),
         }
     }
@@ -152,49 +138,15 @@ impl Body {
         buffer: *mut u8,
         size: usize,
     ) -> Result<(usize, c_int), c_int> {
-        let Self { source, pinned, told, arena } = self;
         // Payloads start at multiples of 8, whatever the buffer itself starts at.
-        let skip = if buffer.is_null() { 0 } else { buffer.align_offset(8) };
-        let in_place = buffer.is_null() && *pinned;
-        let (mut at, mut used, mut too_small) = (0, skip, None);
-        let taken = source.next_many(max, timeout(timeout_ns), |record| {
-            let payload = record.payload();
-            let data = if in_place {
-                payload.as_ptr()
-            } else if !buffer.is_null() {
-                if used > size || size - used < payload.len() {
-                    too_small = Some(lapwing_record::of(&record, std::ptr::null()));
-                    return false;
-                }
-                // SAFETY: `used + payload.len()` is within the caller's buffer, which no record lies in.
-                unsafe {
-                    payload.as_ptr().copy_to_nonoverlapping(buffer.add(used), payload.len());
-                    buffer.add(used)
-                }
-            } else {
-                if used >= ARENA {
-                    return false;
-                }
-                let end = used / 8 + payload.len().div_ceil(8);
-                if arena.len() < end {
-                    arena.resize(end.next_power_of_two(), 0);
-                }
-                // SAFETY: the arena has just been made long enough, and is not where the payload lies.
-                unsafe {
-                    payload.as_ptr().copy_to_nonoverlapping(arena.as_mut_ptr().cast::<u8>().add(used), payload.len());
-                }
-                // The arena may still move: for now the distance from its start.
-                std::ptr::without_provenance(used)
-            };
-            used += payload.len().next_multiple_of(8);
-            // SAFETY: at most `max` records are handed out.
-            unsafe { records.add(at).write_unaligned(lapwing_record::of(&record, data)) };
-            at += 1;
-            true
-        });
-        let (count, next) = taken.map_err(|error| fail_with(&error))?;
+        let used = if buffer.is_null() { 0 } else { buffer.align_offset(8) };
+        let in_place = buffer.is_null() && self.pinned;
+        let mut sink = Sink { records, count: 0, in_place, buffer, size, used, arena: &mut self.arena, refused: None };
+        // SAFETY (of `take`): by the caller's promise, and no more than `max` are handed out.
+        let handle = |record: Record<'_>| unsafe { sink.take(&record) };
+        let (count, next) = self.source.next_many(max, timeout_ns, handle).map_err(|error| fail_with(&error))?;
         if count == 0 {
-            let Some(refused) = too_small else { return Ok((0, told.note(Ok(next))?)) };
+            let Some(refused) = sink.refused else { return Ok((0, self.told.note(Ok((0, next)))?)) };
             // SAFETY: `max` is not zero.
             unsafe { records.write_unaligned(refused) };
             let length = refused.length;
@@ -202,15 +154,100 @@ impl Body {
             return Err(fail(LAPWING_E_TOO_SMALL, error));
         }
         if buffer.is_null() && !in_place {
-            for at in 0..count {
-                // SAFETY: written above; the distance lies within the arena.
-                unsafe {
-                    let data = &raw mut (*records.add(at)).data;
-                    data.write_unaligned(arena.as_ptr().byte_add(data.read_unaligned().addr()).cast());
-                }
-            }
+            // SAFETY: `count` of them were written, by distances.
+            unsafe { sink.point_into_arena() };
         }
         Ok((count, LAPWING_OK))
+    }
+}
+
+/// Where the records of a poll go.
+struct Sink<'a> {
+    records: *mut lapwing_record,
+    count: usize,
+    /// Payloads stay in the ring.
+    in_place: bool,
+    /// Where payloads go, if not null and not in place; else to the arena.
+    buffer: *mut u8,
+    size: usize,
+    used: usize,
+    arena: &'a mut Vec<u64>,
+    /// The record there was no room for.
+    refused: Option<lapwing_record>,
+}
+
+impl Sink<'_> {
+    /// Takes a record, unless there is no room for it.
+    ///
+    /// # Safety
+    /// There is room for one more record, and `buffer` is null or valid for writes of `size` bytes.
+    #[inline(always)]
+    unsafe fn take(&mut self, record: &Record<'_>) -> bool {
+        let payload = record.payload();
+        let data = if self.used < self.size && payload.len() <= self.size - self.used {
+            // SAFETY: `used + payload.len()` is within the caller's buffer, which no record lies in. (Without a buffer the size is zero.)
+            unsafe {
+                let to = self.buffer.add(self.used);
+                payload.as_ptr().copy_to_nonoverlapping(to, payload.len());
+                to
+            }
+        } else {
+            match self.elsewhere(record) {
+                Some(data) => data,
+                None => return false,
+            }
+        };
+        self.used += payload.len().next_multiple_of(8);
+        // SAFETY: by the caller's promise.
+        unsafe { self.records.add(self.count).write_unaligned(lapwing_record::of(record, data)) };
+        self.count += 1;
+        true
+    }
+
+    /// Where the payload goes if the caller's buffer has no room for it, or there is none.
+    #[cold]
+    #[inline(never)]
+    fn elsewhere(&mut self, record: &Record<'_>) -> Option<*const u8> {
+        let payload = record.payload();
+        if self.buffer.is_null() {
+            return if self.in_place { Some(payload.as_ptr()) } else { self.gather(payload) };
+        }
+        if payload.is_empty() && self.used <= self.size {
+            return Some(self.buffer.wrapping_add(self.used));
+        }
+        self.refused = Some(lapwing_record::of(record, std::ptr::null()));
+        None
+    }
+
+    /// Copies a payload to the arena, unless that has enough. The arena may still move: returns the distance from its start.
+    fn gather(&mut self, payload: &[u8]) -> Option<*const u8> {
+        if self.used >= ARENA {
+            return None;
+        }
+        let end = self.used / 8 + payload.len().div_ceil(8);
+        if self.arena.len() < end {
+            self.arena.resize(end.next_power_of_two(), 0);
+        }
+        // SAFETY: the arena has just been made long enough, and is not where the payload lies.
+        unsafe {
+            let to = self.arena.as_mut_ptr().cast::<u8>().add(self.used);
+            payload.as_ptr().copy_to_nonoverlapping(to, payload.len());
+        }
+        Some(std::ptr::without_provenance(self.used))
+    }
+
+    /// Makes pointers of the distances, now that the arena stays where it is.
+    ///
+    /// # Safety
+    /// `count` records were written, with distances for data.
+    unsafe fn point_into_arena(&self) {
+        for at in 0..self.count {
+            // SAFETY: by the caller's promise; each distance lies within the arena.
+            unsafe {
+                let data = &raw mut (*self.records.add(at)).data;
+                data.write_unaligned(self.arena.as_ptr().byte_add(data.read_unaligned().addr()).cast());
+            }
+        }
     }
 }
 

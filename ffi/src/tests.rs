@@ -278,7 +278,7 @@ fn no_panic_passes_any_export() {
 fn a_panic_inside_a_call_poisons_its_handle() {
     struct Thing;
     impl crate::handle::Kind for Thing {
-        const MAGIC: u64 = 0x6967;
+        const MAGIC: u32 = 0x6967;
         const NAME: &'static str = "thing";
     }
     type Handle = crate::handle::Handle<Thing>;

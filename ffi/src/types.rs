@@ -405,19 +405,19 @@ pub(crate) fn check_flags(flags: u32, known: u32) -> Result<(), c_int> {
     }
 }
 
-/// Borrows the caller's bytes for one call; at most `max` of them are looked at.
+/// Borrows the caller's bytes for one call.
 ///
 /// # Safety
 /// `data` is null or valid for reads of `length` bytes while the borrow lives.
 #[inline(always)]
 pub(crate) unsafe fn bytes<'a>(data: *const c_void, length: usize, max: usize) -> Result<&'a [u8], c_int> {
-    if length > max {
+    if isize::try_from(length).is_err() {
         return Err(too_large(length, max));
     }
     if data.is_null() {
         return if length == 0 { Ok(&[]) } else { Err(null("data")) };
     }
-    // SAFETY: by the caller's promise; not null, and no longer than a record may be.
+    // SAFETY: by the caller's promise; not null, and no longer than a slice may be.
     Ok(unsafe { std::slice::from_raw_parts(data.cast(), length) })
 }
 

@@ -28,7 +28,7 @@ pub struct Body {
 unsafe impl Send for Body {}
 
 impl Kind for Body {
-    const MAGIC: u64 = 0x7265_7469_7277_706c;
+    const MAGIC: u32 = u32::from_ne_bytes(*b"LWwr");
     const NAME: &'static str = "writer";
 }
 
@@ -292,7 +292,7 @@ pub unsafe extern "C" fn lapwing_writer_publish_vectored(
             for at in 0..count {
                 let part = parts.add(at).read_unaligned();
                 body.parts.push(bytes(part.data, part.length, body.max)?);
-                length += part.length;
+                length = part.length.saturating_add(length);
                 if length > body.max {
                     return Err(too_large(length, body.max));
                 }
