@@ -231,13 +231,6 @@ impl Reader {
     }
 
     #[inline(never)]
-    fn poll_now(&mut self) -> Result<Poll> {
-        match self.stream.quick() {
-            Some(found) => Ok(Poll::Record(found)),
-            None => self.poll_once(),
-        }
-    }
-
     fn poll_once(&mut self) -> Result<Poll> {
         match self.seat.poll_slow(&mut self.stream, &self.table)? {
             Poll::Empty => self.arm(),
@@ -399,7 +392,7 @@ impl Reader {
         let mut count = self.stream.quick_burst(max, &mut handle);
         if count == 0 {
             let poll = match timeout {
-                Some(Duration::ZERO) => self.poll_now()?,
+                Some(Duration::ZERO) => self.poll_once()?,
                 timeout => self.wait_until(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))?,
             };
             let Poll::Record(found) = poll else { return Ok((0, self.hand_out(poll))) };

@@ -292,17 +292,10 @@ impl Stream {
             if count == max {
                 break;
             }
-            let found = match self.quick() {
-                Some(found) => found,
-                None => match self.step() {
-                    Ok(Step::Record(found)) => found,
-                    _ => break,
-                },
-            };
-            if !self.offer(&found, handle) {
-                break;
+            match self.step() {
+                Ok(Step::Record(found)) if self.offer(&found, handle) => count += 1,
+                _ => break,
             }
-            count += 1;
         }
         count
     }
