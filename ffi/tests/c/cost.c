@@ -6,7 +6,7 @@ enum { RECORDS = 64, LENGTH = 64 };
 static unsigned char payload[LENGTH];
 static lapwing_message messages[RECORDS];
 
-#define MEASURED __attribute__((noinline, externally_visible))
+#define MEASURED __attribute__((noinline))
 
 MEASURED void measured_publish(lapwing_writer *writer) {
     for (int i = 0; i < RECORDS; i++)
