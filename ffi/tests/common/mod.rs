@@ -36,6 +36,13 @@ pub(crate) fn compile(source: &str) -> Option<PathBuf> {
     compiled.entry(source.into()).or_insert_with(|| compile_anew(source)).clone()
 }
 
+/// The same with a source that is given as text.
+pub(crate) fn compile_text(name: &str, text: &str) -> Option<PathBuf> {
+    let source = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&source, text).expect("written");
+    compile(source.to_str().expect("UTF-8"))
+}
+
 fn compile_anew(source: &str) -> Option<PathBuf> {
     let source = Path::new(ROOT).join(source);
     let (compiler, standard) = match source.extension().and_then(OsStr::to_str) {
