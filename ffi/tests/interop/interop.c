@@ -1,4 +1,5 @@
-/* interop write PATH WHICH COUNT END | interop read PATH: the C side of the matrix; see ffi/tests/interop.rs. */
+/* interop write PATH WHICH COUNT END | read PATH | tell PATH CLASS NAME | hold PATH: the C side of the matrix and the stories; see
+ * ffi/tests/interop.rs. */
 #include <inttypes.h>
 #include <lapwing.h>
 #include <stdio.h>
@@ -84,6 +85,60 @@ static void read_all(const char *path) {
     check(lapwing_reader_close(&reader));
 }
 
+/* A reader that does what each line of its input says, and tells what came of it. */
+static void tell(const char *path, const char *class, const char *name) {
+    lapwing_reader_options options = {.size = sizeof options};
+    options.reader_class = !strcmp(class, "lossy") ? LAPWING_CLASS_LOSSY : LAPWING_CLASS_GATING;
+    if (*name) {
+        options.name = name;
+        options.start = LAPWING_START_RESUME;
+        options.flags = LAPWING_HOLD_WHILE_AWAY;
+    }
+    lapwing_reader *reader = NULL;
+    check(lapwing_reader_open(path, &options, &reader));
+    printf("attached\n");
+    fflush(stdout);
+    char line[64];
+    while (fgets(line, sizeof line, stdin)) {
+        lapwing_gap gap = {0, 0};
+        if (!strcmp(line, "rejoin\n")) {
+            check(lapwing_reader_rejoin(reader, LAPWING_START_OLDEST, 0, &gap));
+            printf("rejoined %" PRIu64 " %" PRIu64 "\n", gap.first, gap.end);
+        } else {
+            lapwing_record record;
+            int status = lapwing_reader_next(reader, 30000000000, &record);
+            check(status);
+            check(lapwing_reader_get_gap(reader, &gap));
+            if (status == LAPWING_OK)
+                printf("record %" PRIu64 "\n", record.sequence);
+            else if (status == LAPWING_GAP || status == LAPWING_EVICTED)
+                printf("%s %" PRIu64 " %" PRIu64 "\n", status == LAPWING_GAP ? "gap" : "evicted", gap.first, gap.end);
+            else
+                printf("%s\n", lapwing_status_name(status));
+        }
+        fflush(stdout);
+    }
+    check(lapwing_reader_close(&reader));
+}
+
+/* A writer that takes over, and publishes each line of its input. */
+static void hold(const char *path) {
+    lapwing_writer *writer = NULL;
+    check(lapwing_writer_standby(path, &writer));
+    lapwing_writer_info info = {.size = sizeof info};
+    check(lapwing_writer_describe(writer, &info));
+    printf("writer %" PRIu64 "\n", info.resumed_at);
+    fflush(stdout);
+    char line[64];
+    while (fgets(line, sizeof line, stdin)) {
+        uint64_t sequence;
+        check(lapwing_writer_publish(writer, 0, line, strlen(line), &sequence));
+        printf("published %" PRIu64 "\n", sequence);
+        fflush(stdout);
+    }
+    check(lapwing_writer_abandon(&writer));
+}
+
 int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof pool; i++)
         pool[i] = (unsigned char)(i * i >> 4);
@@ -91,6 +146,10 @@ int main(int argc, char **argv) {
         write_all(argv[2], (uint32_t)atoi(argv[3]), strtoull(argv[4], NULL, 10), !strcmp(argv[5], "end"));
     else if (argc == 3 && !strcmp(argv[1], "read"))
         read_all(argv[2]);
+    else if (argc == 5 && !strcmp(argv[1], "tell"))
+        tell(argv[2], argv[3], argv[4]);
+    else if (argc == 3 && !strcmp(argv[1], "hold"))
+        hold(argv[2]);
     else
         return 64;
     return 0;

@@ -1,4 +1,5 @@
-// interop write PATH WHICH COUNT END | interop read PATH: the C++ side of the matrix; see ffi/tests/interop.rs.
+// interop write PATH WHICH COUNT END | read PATH | tell PATH CLASS NAME | hold PATH: the C++ side of the matrix and the stories; see
+// ffi/tests/interop.rs.
 #include <cstring>
 #include <iostream>
 #include <lapwing.hpp>
@@ -58,6 +59,41 @@ static void read_all(const char *path) {
             std::cout << tag << ' ' << counts[tag] << ' ' << sums[tag] << '\n';
 }
 
+// A reader that does what each line of its input says, and tells what came of it.
+static void tell(const char *path, const std::string &reader_class, const char *name) {
+    lapwing::reader_options options;
+    options.reader_class = reader_class == "lossy" ? LAPWING_CLASS_LOSSY : LAPWING_CLASS_GATING;
+    if (*name) {
+        options.name = name;
+        options.start = LAPWING_START_RESUME;
+        options.flags = LAPWING_HOLD_WHILE_AWAY;
+    }
+    auto reader = lapwing::reader::open(path, options).value();
+    std::cout << "attached" << std::endl;
+    for (std::string line; std::getline(std::cin, line);) {
+        if (line == "rejoin") {
+            const auto gap = reader.rejoin(LAPWING_START_OLDEST).value();
+            std::cout << "rejoined " << gap.first << ' ' << gap.end << std::endl;
+            continue;
+        }
+        const lapwing::item item = reader.next(std::chrono::seconds(30));
+        if (item.is_record())
+            std::cout << "record " << item.record().sequence() << std::endl;
+        else if (item.is_gap() || item.is_evicted())
+            std::cout << (item.is_gap() ? "gap " : "evicted ") << item.gap().first << ' ' << item.gap().end << std::endl;
+        else
+            std::cout << item.status().name() << std::endl;
+    }
+}
+
+// A writer that takes over, and publishes each line of its input.
+static void hold(const char *path) {
+    auto writer = lapwing::writer::standby(path).value();
+    std::cout << "writer " << writer.describe()->resumed_at << std::endl;
+    for (std::string line; std::getline(std::cin, line);)
+        std::cout << "published " << writer.publish(line).value() << std::endl;
+}
+
 int main(int argc, char **argv) try {
     for (std::size_t i = 0; i < sizeof pool; i++)
         pool[i] = static_cast<std::byte>(i * i >> 4);
@@ -65,6 +101,10 @@ int main(int argc, char **argv) try {
         write_all(argv[2], static_cast<std::uint32_t>(std::stoul(argv[3])), std::stoull(argv[4]), !std::strcmp(argv[5], "end"));
     else if (argc == 3 && !std::strcmp(argv[1], "read"))
         read_all(argv[2]);
+    else if (argc == 5 && !std::strcmp(argv[1], "tell"))
+        tell(argv[2], argv[3], argv[4]);
+    else if (argc == 3 && !std::strcmp(argv[1], "hold"))
+        hold(argv[2]);
     else
         return 64;
     return 0;

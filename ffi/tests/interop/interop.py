@@ -1,4 +1,5 @@
-"""interop.py write PATH WHICH COUNT END | interop.py read PATH: the Python side of the matrix; see ffi/tests/interop.rs."""
+"""interop.py write PATH WHICH COUNT END | read PATH | tell PATH CLASS NAME | hold PATH: the Python side of the matrix and the stories; see
+ffi/tests/interop.rs."""
 
 import sys
 from zlib import adler32
@@ -53,7 +54,35 @@ def read(path):
             print(tag, counts[tag], totals[tag])
 
 
-if sys.argv[1] == "write":
-    write(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5] == "end")
+def tell(path, reader_class, name):
+    """A reader that does what each line of its input says, and tells what came of it."""
+    named = {"name": name, "start": lapwing.RESUME, "hold_while_away": True} if name else {}
+    reader = lapwing.Reader(path, reader_class=lapwing.LOSSY if reader_class == "lossy" else lapwing.GATING, **named)
+    print("attached", flush=True)
+    for line in sys.stdin:
+        try:
+            if line == "rejoin\n":
+                print("rejoined", *reader.rejoin(lapwing.OLDEST), flush=True)
+            else:
+                print("record", reader.next(30).sequence, flush=True)
+        except lapwing.Evicted as evicted:
+            print("evicted", *evicted.gap, flush=True)
+        except lapwing.Missed as missed:
+            print("gap", *missed.gap, flush=True)
+    reader.close()
+
+
+def hold(path):
+    """A writer that takes over, and publishes each line of its input."""
+    writer = lapwing.Writer.standby(path)
+    print("writer", writer.info.resumed_at, flush=True)
+    for line in sys.stdin:
+        print("published", writer.publish(line.encode()), flush=True)
+    writer.abandon()
+
+
+what, *arguments = sys.argv[1:]
+if what == "write":
+    write(arguments[0], int(arguments[1]), int(arguments[2]), arguments[3] == "end")
 else:
-    read(sys.argv[2])
+    {"read": read, "tell": tell, "hold": hold}[what](*arguments)
