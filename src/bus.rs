@@ -121,7 +121,13 @@ impl Snapshot {
         };
         let head = ring.head();
         let readers = match table {
-            Some((table, file)) => Some(Registry { paths: &attached.paths, table, ring, file }.list(head)?),
+            Some((table, file)) => {
+                let mut readers = Registry { paths: &attached.paths, table, ring, file }.list(head)?;
+                for reader in &mut readers {
+                    reader.stopped = reader.alive && sys::is_stopped(reader.pid, reader.process_start);
+                }
+                Some(readers)
+            }
             None => None,
         };
         let snapshot = Self {

@@ -8,13 +8,14 @@
 //! *bus*, *writer*, *reader* (registered), *observer* (unregistered, read-only), *record* (one message), *sequence* (number of a record,
 //! from 0, one more each), *position* (byte offset in the endless stream), *head* (position after the last committed record),
 //! *cursor* (a reader's position), *limit* (the writer may write below it), *overrun* (writing where a reader has yet to read), *lag*
-//! (head minus cursor), *gap* (half-open range of sequences lost), *evict*, *slot* (a reader's entry in the table), *epoch* (count of writers),
+//! (head minus cursor), *gap* (half-open range of sequences lost), *evict*, *slot* (a reader's entry in the table), *health* (how a reader is,
+//! in one word), *epoch* (count of writers),
 //! *claim* and *commit* (write in place), *pinned* (a reader that borrows from the ring).
 //!
 //! # How the modules fit together
 //!
 //! ```text
-//!  options   writer  claim     reader  observer     bus          what a program calls
+//!  options   writer  claim     reader  observer     bus ── health    what a program calls
 //!                │                 └──┬───┘
 //!                │                 stream                        waiting, end of stream
 //!    files ──────┼──── registry ──────┤                          names, modes, who owns which slot
@@ -49,6 +50,8 @@ mod event;
 mod files;
 #[cfg(not(loom))]
 pub mod guard;
+#[cfg(not(loom))]
+mod health;
 mod join;
 mod map;
 #[cfg(all(test, loom))]
@@ -85,6 +88,7 @@ pub use crate::{
     bus::{Bus, Snapshot, WriterInfo, WriterState},
     claim::{Batch, Claim},
     error::{Error, PublishError, Result},
+    health::{Health, HealthLimits, HealthWatch, ReaderHealth},
     observer::Observer,
     options::Options,
     reader::{Reader, ReaderOptions},

@@ -16,6 +16,9 @@ use std::time::Duration;
 /// How often a slot's lock is asked for while a reaper holds it for a moment, a millisecond apart.
 const REAPER_TRIES: u32 = 200;
 
+/// How often a slot is looked at that changes meanwhile.
+const LOOKS: u32 = 8;
+
 /// A view of the table together with what it takes to tell the living from the dead.
 #[derive(Clone, Copy)]
 pub(crate) struct Registry<'a> {
@@ -37,8 +40,21 @@ impl<'a> Registry<'a> {
 
     /// Describes a slot against `head`; `None` if it is free.
     pub(crate) fn info(&self, slot: u32, head: Place) -> Result<Option<ReaderInfo>> {
-        let alive = self.alive(slot)?;
-        Ok(ReaderInfo::of(self.table.slot(slot), self.geometry(), head.position, head.sequence, alive))
+        let words = self.table.slot(slot);
+        let look = || {
+            let before = words.control();
+            let alive = self.alive(slot)?;
+            let info = ReaderInfo::of(words, self.geometry(), head.position, head.sequence, alive);
+            // Else a reader may have taken the slot after its lock was looked at: it would seem dead on arrival.
+            Ok((info, alive || words.control() == before))
+        };
+        // A slot that changes more often than this is not a reader's doing.
+        for _ in 1..LOOKS {
+            if let (info, true) = look()? {
+                return Ok(info);
+            }
+        }
+        Ok(look()?.0)
     }
 
     /// Describes every registered reader.

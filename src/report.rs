@@ -116,12 +116,17 @@ pub struct ReaderInfo {
     pub name: Option<String>,
     /// Its process (the last one, if it is away), as it announced itself.
     pub pid: u32,
+    /// When that process started, in clock ticks since boot, as it announced it; zero if it could not tell.
+    pub process_start: u64,
     /// Its class.
     pub class: Class,
     /// Its state.
     pub state: State,
     /// Whether a process holds the slot's lock: the kernel's word, not the table's.
     pub alive: bool,
+    /// Whether its process is stopped (by a signal or its terminal), to show, never to decide by. Only a [`Snapshot`](crate::Snapshot) looks;
+    /// a writer's reports do not, and say false.
+    pub stopped: bool,
     /// Whether `evict` would succeed.
     pub evictable: bool,
     /// Whether it gates while it is away.
@@ -167,9 +172,11 @@ impl ReaderInfo {
             slot: slot.index(),
             name: slot.name(),
             pid: slot.pid(),
+            process_start: slot.process_start(),
             class: control.class(),
             state,
             alive,
+            stopped: false,
             evictable: control.phase() != Phase::Evicted && !(alive && control.class() == Class::Pinned),
             hold: control.holds(),
             lag_records: sequence - cursor,

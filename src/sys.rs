@@ -496,12 +496,23 @@ mod real {
 
     /// This process: pid and start time (clock ticks since boot), to show, never to decide by.
     pub(crate) fn identity() -> (u64, u64) {
-        let pid = u64::from(std::process::id());
-        // Field 22; the command in parentheses may hold spaces, so count from behind it.
-        let start = std::fs::read_to_string("/proc/self/stat").ok().and_then(|stat| {
-            stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19)?.parse().ok())
-        });
-        (pid, start.unwrap_or(0))
+        let start = proc_stat("self").map_or(0, |(_, start)| start);
+        (u64::from(std::process::id()), start)
+    }
+
+    /// Says whether the process that started at `start` is stopped; false if there is no telling.
+    pub(crate) fn is_stopped(pid: u32, start: u64) -> bool {
+        start != 0 && proc_stat(&pid.to_string()) == Some(('T', start))
+    }
+
+    /// State and start time of a process.
+    fn proc_stat(process: &str) -> Option<(char, u64)> {
+        let stat = std::fs::read(format!("/proc/{process}/stat")).ok()?;
+        let stat = String::from_utf8_lossy(&stat);
+        // Fields 3 and 22; the command in parentheses may hold anything, so count from behind it.
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        Some((state, fields.nth(18)?.parse().ok()?))
     }
 }
 

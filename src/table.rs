@@ -298,6 +298,10 @@ impl Slot<'_> {
         self.get(at::PID) as u32
     }
 
+    pub(crate) fn process_start(&self) -> u64 {
+        self.get(at::PROCESS_START)
+    }
+
     /// Writes who owns the slot from now on.
     pub(crate) fn set_owner(&self, id: u64, (pid, process_start): (u64, u64), hold_for: u64, now: u64, boot: u64) {
         self.set(at::ID, id);
