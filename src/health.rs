@@ -116,6 +116,10 @@ pub struct ReaderHealth {
     pub last_progress: Option<Duration>,
     /// How long it has been behind without moving, whatever the reason.
     pub stuck_for: Duration,
+    /// The verdict on its lag, whatever the word: at least [`HealthLimits::lagging_percent`].
+    pub far_behind: bool,
+    /// The verdict on its progress, whatever the word: none for [`HealthLimits::stalled_after`].
+    pub stuck: bool,
 }
 
 /// Watches the readers of one bus and says how each of them is.
@@ -154,9 +158,9 @@ pub struct HealthWatch {
 #[derive(Debug)]
 struct Track {
     cursor: u64,
-    /// Whether its lag was above the limit when last looked at, and what that is held to mean.
+    /// Whether its lag was above the limit when last looked at, and the verdict.
     was_far_behind: bool,
-    lagging: bool,
+    far_behind: bool,
     was_behind: bool,
     stuck_for: Duration,
     /// The same, each interval counted for half the limit at most.
@@ -216,6 +220,8 @@ impl HealthWatch {
             lag_percent,
             last_progress: track.last_progress,
             stuck_for: track.stuck_for,
+            far_behind: track.far_behind,
+            stuck: track.is_stuck(self.limits),
         }
     }
 }
@@ -225,7 +231,7 @@ impl Track {
         Self {
             cursor: reader.cursor,
             was_far_behind: far_behind,
-            lagging: false,
+            far_behind: false,
             was_behind: reader.pending != 0,
             stuck_for: Duration::ZERO,
             counted: Duration::ZERO,
@@ -237,7 +243,7 @@ impl Track {
 
     fn learn(&mut self, reader: &ReaderInfo, far_behind: bool, passed: Duration, half: Duration) {
         if far_behind == self.was_far_behind {
-            self.lagging = far_behind;
+            self.far_behind = far_behind;
         }
         self.was_far_behind = far_behind;
         if reader.cursor != self.cursor {
@@ -255,6 +261,10 @@ impl Track {
         self.was_behind = reader.pending != 0;
     }
 
+    fn is_stuck(&self, limits: HealthLimits) -> bool {
+        self.was_behind && self.counted >= limits.stalled_after
+    }
+
     fn judge(&self, reader: &ReaderInfo, limits: HealthLimits) -> Health {
         match reader.state {
             State::Detached => Health::Detached,
@@ -262,8 +272,8 @@ impl Track {
             _ if !reader.alive => Health::Dead,
             State::Joining => Health::Joining,
             State::Active if reader.stopped => Health::Stopped,
-            State::Active if self.was_behind && self.counted >= limits.stalled_after => Health::Stalled,
-            State::Active if self.lagging => Health::Lagging,
+            State::Active if self.is_stuck(limits) => Health::Stalled,
+            State::Active if self.far_behind => Health::Lagging,
             State::Active => Health::Live,
         }
     }

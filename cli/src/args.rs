@@ -1,7 +1,8 @@
 //! The command line: words, options, defaults and the manual that `--help` prints.
 
 use crate::frame::{InFrame, OutFrame, parse_in_frame};
-use crate::units::{Timeout, parse_duration, parse_mode, parse_number, parse_rate, parse_size, parse_timeout};
+use crate::units::{Timeout, parse_duration, parse_mode, parse_number, parse_percent, parse_rate, parse_size, parse_timeout};
+use lapwing::HealthLimits;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +17,7 @@ Exit codes:
   5  records were missed, after delivering the rest
   6  not a bus, an incompatible one, or a corrupt one
   7  refused because readers would be overrun
+  8  a check failed (stat --fail-lag, --fail-stalled)
 
 Data goes to standard output, everything else to standard error. A bus is three files: PATH, PATH.readers and PATH.lock; \
 a place in memory, such as /dev/shm/NAME, is the usual one.";
@@ -44,7 +46,10 @@ pub(crate) enum Command {
     #[command(after_long_help = AFTER)]
     Sub(Subscribe),
     /// Show everything about a bus; it is not disturbed by that
-    Stat(AtPath),
+    #[command(after_long_help = AFTER)]
+    Stat(Stat),
+    /// Find the buses of a directory
+    Ls(Ls),
     /// Show the registered readers of a bus; it is not disturbed by that
     Readers(AtPath),
     /// Evict a reader: it holds the writer up no longer, is told its exact gap, and may rejoin
@@ -67,6 +72,58 @@ pub(crate) enum Command {
 pub(crate) struct AtPath {
     /// Path of the bus
     pub(crate) path: PathBuf,
+}
+
+/// From when on a reader is called lagging or stalled; what the words mean is told by `lapwing stat --help`.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Limits {
+    /// Lag from which on a reader is called lagging, as a share of the ring
+    #[arg(long, value_name = "SHARE", default_value = "50%", value_parser = parse_percent)]
+    pub(crate) lagging: u8,
+    /// Time without progress while behind after which a reader is called stalled
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    pub(crate) stalled_after: Duration,
+}
+
+impl From<Limits> for HealthLimits {
+    fn from(limits: Limits) -> Self {
+        Self { lagging_percent: limits.lagging, stalled_after: limits.stalled_after }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stat {
+    /// Path of the bus
+    pub(crate) path: PathBuf,
+    /// Look again and again, until interrupted or a check fails
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// How often --watch looks
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration, requires = "watch")]
+    pub(crate) interval: Duration,
+    /// Fail (exit code 8) if a reader's lag is at least this share of the ring, twice in a row
+    ///
+    /// Counts whoever may hold the writer up or lose records: not those evicted, nor those who are away and do not gate. From this share on
+    /// a reader is called lagging.
+    #[arg(long, value_name = "SHARE", value_parser = parse_percent, conflicts_with = "lagging")]
+    pub(crate) fail_lag: Option<u8>,
+    /// Fail (exit code 8) if a reader is behind and does not read for this long; takes that long to find out
+    ///
+    /// Whatever the reason: also if its process is stopped or dead; not those evicted or away. After this time a reader is called stalled.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "stalled_after")]
+    pub(crate) fail_stalled: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// Where to look
+    #[arg(default_value = "/dev/shm")]
+    pub(crate) directory: PathBuf,
+    /// Look into its directories too; links are not followed
+    #[arg(long, short)]
+    pub(crate) recursive: bool,
 }
 
 #[derive(Debug, Args)]

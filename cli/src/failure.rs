@@ -17,6 +17,7 @@ pub(crate) enum Exit {
     Missed = 5,
     BadBus = 6,
     Refused = 7,
+    CheckFailed = 8,
 }
 
 /// Why a command stopped.

@@ -5,10 +5,12 @@ mod demo;
 mod episodes;
 mod failure;
 mod frame;
+mod list;
 mod manage;
 mod publish;
 mod report;
 mod show;
+mod sight;
 mod signals;
 mod stdout;
 mod subscribe;
@@ -32,7 +34,8 @@ fn main() -> ExitCode {
         Command::Create(args) => manage::create(args, reporter),
         Command::Pub(args) => publish::run(args, reporter),
         Command::Sub(args) => subscribe::run(args, reporter),
-        Command::Stat(args) => show::stat(&args.path, cli.json),
+        Command::Stat(args) => show::stat(args, reporter),
+        Command::Ls(args) => list::run(args, cli.json),
         Command::Readers(args) => show::readers(&args.path, cli.json),
         Command::Evict(args) => manage::evict(args, reporter),
         Command::Forget(args) => manage::forget(args, reporter),

@@ -3,14 +3,14 @@
 //! Field names are a contract with scripts. Fields may be added; none is renamed or removed.
 
 use crate::units;
-use lapwing::{Gap, Overrun, ReaderInfo};
+use lapwing::{Gap, Overrun, ReaderHealth, ReaderInfo};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
 /// A reader as every report and listing shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Reader {
     pub(crate) id: u64,
     pub(crate) name: Option<String>,
@@ -30,6 +30,38 @@ pub(crate) struct Reader {
     pub(crate) slot: u32,
     pub(crate) evictions: u64,
     pub(crate) waits: u64,
+    /// Of tools that look at the bus; a writer's own reports do not judge.
+    #[serde(flatten)]
+    pub(crate) condition: Option<Condition>,
+}
+
+/// How a reader is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Condition {
+    pub(crate) health: String,
+    /// How long the word has been this one, as far as was seen.
+    pub(crate) health_since_ms: u64,
+    pub(crate) lag_percent: f64,
+    /// `null` if its cursor was not seen to move.
+    pub(crate) last_progress_ms: Option<u64>,
+    /// How long it has been behind without moving, as far as was seen.
+    pub(crate) stuck_ms: u64,
+    /// Whether its process is stopped.
+    pub(crate) stopped: bool,
+}
+
+impl From<(&ReaderInfo, &ReaderHealth)> for Reader {
+    fn from((info, health): (&ReaderInfo, &ReaderHealth)) -> Self {
+        let condition = Condition {
+            health: health.health.to_string(),
+            health_since_ms: millis(health.since),
+            lag_percent: (health.lag_percent * 100.0).round() / 100.0,
+            last_progress_ms: health.last_progress.map(millis),
+            stuck_ms: millis(health.stuck_for),
+            stopped: info.stopped,
+        };
+        Self { condition: Some(condition), ..Self::from(info) }
+    }
 }
 
 impl From<&ReaderInfo> for Reader {
@@ -53,6 +85,7 @@ impl From<&ReaderInfo> for Reader {
             slot: info.slot,
             evictions: info.evictions,
             waits: info.waits,
+            condition: None,
         }
     }
 }
@@ -64,7 +97,11 @@ impl fmt::Display for Reader {
             write!(f, " {name:?}")?;
         }
         let alive = if self.alive { "alive" } else { "no live process" };
-        write!(f, " (process {}, {}, {}, {alive})", self.pid, self.class, self.state)?;
+        write!(f, " (process {}, {}, {}, {alive}", self.pid, self.class, self.state)?;
+        match &self.condition {
+            Some(condition) => write!(f, ", {})", condition.health)?,
+            None => f.write_str(")")?,
+        }
         write!(f, ", {}, {} behind", units::plural(self.lag_records, "record"), units::bytes(self.lag_bytes))
     }
 }
@@ -101,6 +138,14 @@ pub(crate) enum Outcome {
     Evicting,
     Refused,
     Timeout,
+}
+
+/// What `stat` can be told to check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Check {
+    Lag,
+    Stalled,
 }
 
 /// How a `pub`, `sub` or `reap` ended. Each command fills the fields that it has.
@@ -178,7 +223,7 @@ impl fmt::Display for Summary {
 }
 
 /// Something to tell.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Event {
     /// A bus was created.
@@ -223,6 +268,8 @@ pub(crate) enum Event {
     Forgotten { name: String },
     /// A bus was removed.
     Removed { path: String },
+    /// A reader failed a check of `stat`.
+    CheckFailed { check: Check, reader: Reader },
     /// The result.
     Summary(Summary),
     /// What ended the command early.
@@ -313,6 +360,13 @@ impl fmt::Display for Event {
             }
             Self::Forgotten { name } => write!(f, "forgot {name:?}"),
             Self::Removed { path } => write!(f, "removed {path}"),
+            Self::CheckFailed { check, reader } => {
+                let percent = reader.condition.as_ref().map_or(0.0, |condition| condition.lag_percent);
+                match check {
+                    Check::Lag => write!(f, "check failed: {percent:.0} % of the ring: {reader}"),
+                    Check::Stalled => write!(f, "check failed: no progress: {reader}"),
+                }
+            }
             Self::Summary(summary) => summary.fmt(f),
             Self::Error { message, .. } => f.write_str(message),
         }
@@ -379,6 +433,7 @@ mod tests {
             slot: 0,
             evictions: 0,
             waits: 1,
+            condition: None,
         }
     }
 

@@ -1,13 +1,20 @@
 //! `stat` and `readers`: a snapshot as JSON, or as text that a person likes to read.
 
 use crate::failure::{Exit, Failure};
-use crate::report::{Reader, millis};
+use crate::args;
+use crate::report::{Check, Event, Reader, Reporter, millis};
+use crate::sight::{Look, Sight};
+use crate::signals;
 use crate::units::{bytes, count, percent, plural};
-use lapwing::{Bus, Snapshot};
+use lapwing::{HealthLimits, ReaderHealth, ReaderInfo, State, WriterInfo};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::time::Duration;
+
+/// How far apart two looks are that a verdict needs.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// `stat --json`. Field names are a contract, as those of the reports.
 #[derive(Serialize)]
@@ -29,15 +36,18 @@ struct Stat {
     sequence: u64,
     oldest: u64,
     stats: Stats,
+    /// Slots taken, and readers that records reach: one can be registered and not be served.
+    registered: Option<usize>,
+    served: Option<usize>,
     /// `null` without permission to read the table.
     readers: Option<Vec<Reader>>,
 }
 
 #[derive(Serialize)]
-struct Writer {
-    pid: u32,
+pub(crate) struct Writer {
+    pub(crate) pid: u32,
     epoch: u64,
-    state: String,
+    pub(crate) state: String,
     resumed_at: u64,
     closed: Option<Closed>,
 }
@@ -62,9 +72,27 @@ struct Stats {
     warnings: u64,
 }
 
-impl From<&Snapshot> for Stat {
-    fn from(snapshot: &Snapshot) -> Self {
-        let Snapshot { writer, stats, .. } = snapshot;
+impl From<&WriterInfo> for Writer {
+    fn from(writer: &WriterInfo) -> Self {
+        Self {
+            pid: writer.pid,
+            epoch: writer.epoch,
+            state: writer.state.to_string(),
+            resumed_at: writer.resumed_at,
+            closed: writer.closed.as_ref().map(|closed| Closed {
+                sequence: closed.sequence,
+                epoch: closed.epoch,
+                code: closed.code,
+                reason: closed.reason.clone(),
+            }),
+        }
+    }
+}
+
+impl From<&Look> for Stat {
+    fn from(look: &Look) -> Self {
+        let snapshot = &look.snapshot;
+        let stats = &snapshot.stats;
         Self {
             path: snapshot.path.display().to_string(),
             bus_id: format!("{:016x}", snapshot.bus_id),
@@ -76,18 +104,7 @@ impl From<&Snapshot> for Stat {
             stamped: snapshot.stamped,
             max_age_ms: snapshot.max_age.map(millis),
             pinned_allowed: snapshot.pinned_allowed,
-            writer: Writer {
-                pid: writer.pid,
-                epoch: writer.epoch,
-                state: writer.state.to_string(),
-                resumed_at: writer.resumed_at,
-                closed: writer.closed.as_ref().map(|closed| Closed {
-                    sequence: closed.sequence,
-                    epoch: closed.epoch,
-                    code: closed.code,
-                    reason: closed.reason.clone(),
-                }),
-            },
+            writer: (&snapshot.writer).into(),
             head: snapshot.head,
             limit: snapshot.limit,
             sequence: snapshot.sequence,
@@ -102,23 +119,86 @@ impl From<&Snapshot> for Stat {
                 takeovers: stats.takeovers,
                 warnings: stats.warnings,
             },
-            readers: readers_of(snapshot),
+            registered: look.registered(),
+            served: look.served(),
+            readers: look.table(),
         }
     }
 }
 
-fn readers_of(snapshot: &Snapshot) -> Option<Vec<Reader>> {
-    snapshot.readers.as_ref().map(|readers| readers.iter().map(Reader::from).collect())
+pub(crate) fn stat(args: &args::Stat, reporter: Reporter) -> Result<Exit, Failure> {
+    signals::install()?;
+    let limits = HealthLimits {
+        lagging_percent: args.fail_lag.unwrap_or(args.limits.lagging),
+        stalled_after: args.fail_stalled.unwrap_or(args.limits.stalled_after),
+    };
+    let mut sight = Sight::new(&args.path, limits);
+    loop {
+        let look = settled(&mut sight, args.fail_stalled.filter(|_| !args.watch))?;
+        let stat = Stat::from(&look);
+        print(&if reporter.json { to_json(&stat)? } else { describe(&stat) })?;
+        let failed = failures(&look, args);
+        failed.iter().for_each(|event| reporter.tell(event));
+        if !failed.is_empty() {
+            return Ok(Exit::CheckFailed);
+        }
+        if !args.watch || signals::wait(args.interval) {
+            return Ok(Exit::Fine);
+        }
+        if !reporter.json {
+            print("\n")?;
+        }
+    }
 }
 
-pub(crate) fn stat(path: &Path, json: bool) -> Result<Exit, Failure> {
-    let stat = Stat::from(&Bus::inspect(path)?);
-    print(&if json { to_json(&stat)? } else { describe(&stat) })
+/// Looks as often as it takes: twice if a lag may need a verdict, and until each reader has moved or has not for `stalled`.
+fn settled(sight: &mut Sight, stalled: Option<Duration>) -> Result<Look, Failure> {
+    let mut look = sight.look()?;
+    let limit = f64::from(sight.limits().lagging_percent);
+    if look.pairs().any(|(_, health)| health.lag_percent >= limit && !health.far_behind) && !signals::wait(AGAIN) {
+        look = sight.look()?;
+    }
+    let Some(stalled) = stalled else { return Ok(look) };
+    loop {
+        // Once seen to move, or to have nothing to read, is enough.
+        let open = look.pairs().any(|(info, health)| {
+            is_here(info) && info.pending != 0 && health.last_progress.is_none() && !health.stuck
+        });
+        if !open {
+            return Ok(look);
+        }
+        if signals::wait((stalled / 20).clamp(Duration::from_millis(5), Duration::from_millis(250))) {
+            return Err(Failure::other("interrupted before the readers were watched for long enough"));
+        }
+        look = sight.look()?;
+    }
+}
+
+/// Whether a reader ought to read.
+fn is_here(reader: &ReaderInfo) -> bool {
+    matches!(reader.state, State::Active | State::Joining)
+}
+
+/// Whether a reader may hold the writer up or lose records.
+fn matters(reader: &ReaderInfo) -> bool {
+    is_here(reader) || reader.state == State::Detached && reader.hold
+}
+
+/// The checks that fail.
+fn failures(look: &Look, args: &args::Stat) -> Vec<Event> {
+    let lag = |info: &ReaderInfo, health: &ReaderHealth| args.fail_lag.is_some() && matters(info) && health.far_behind;
+    let stall =
+        |info: &ReaderInfo, health: &ReaderHealth| args.fail_stalled.is_some() && is_here(info) && health.stuck;
+    let failed = look.pairs().flat_map(|(info, health)| {
+        let checks = [(Check::Lag, lag(info, health)), (Check::Stalled, stall(info, health))];
+        checks.into_iter().filter(|(_, failed)| *failed).map(move |(check, _)| (check, info, health))
+    });
+    failed.map(|(check, info, health)| Event::CheckFailed { check, reader: (info, health).into() }).collect()
 }
 
 pub(crate) fn readers(path: &Path, json: bool) -> Result<Exit, Failure> {
-    let snapshot = Bus::inspect(path)?;
-    let Some(readers) = readers_of(&snapshot) else {
+    let look = settled(&mut Sight::new(path, HealthLimits::default()), None)?;
+    let Some(readers) = look.table() else {
         return Err(Failure::other(format!("{}.readers: permission denied to read the table", path.display())));
     };
     let text = if json {
@@ -126,19 +206,19 @@ pub(crate) fn readers(path: &Path, json: bool) -> Result<Exit, Failure> {
     } else if readers.is_empty() {
         "no registered readers\n".to_owned()
     } else {
-        table(&readers, snapshot.capacity)
+        table(&readers, look.snapshot.capacity)
     };
     print(&text)
 }
 
-fn to_json(value: &impl Serialize) -> Result<String, Failure> {
+pub(crate) fn to_json(value: &impl Serialize) -> Result<String, Failure> {
     match serde_json::to_string(value) {
         Ok(text) => Ok(text + "\n"),
         Err(error) => Err(Failure::other(error.to_string())),
     }
 }
 
-fn print(text: &str) -> Result<Exit, Failure> {
+pub(crate) fn print(text: &str) -> Result<Exit, Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| Failure::output(&error))?;
     Ok(Exit::Fine)
@@ -202,7 +282,9 @@ fn describe(stat: &Stat) -> String {
     match &stat.readers {
         None => line("readers", "unknown: permission denied to read the table".to_owned()),
         Some(readers) => {
-            line("readers", format!("{} of {}", count(readers.len() as u64), plural(u64::from(stat.slots), "slot")));
+            let served = count(stat.served.unwrap_or(0) as u64);
+            let slots = plural(u64::from(stat.slots), "slot");
+            line("readers", format!("{} registered, {served} served, {slots}", count(readers.len() as u64)));
             if !readers.is_empty() {
                 text += "\n";
                 text += &table(readers, stat.capacity);
@@ -213,20 +295,20 @@ fn describe(stat: &Stat) -> String {
 }
 
 /// The readers, one a line, the lag as its share of the ring too.
-pub(crate) fn table(readers: &[Reader], capacity: u64) -> String {
-    let head = ["ID", "NAME", "PID", "CLASS", "STATE", "LAG", "", "OF RING", "DELIVERED", "MISSED", "PENDING", ""];
+fn table(readers: &[Reader], capacity: u64) -> String {
+    let head = ["ID", "NAME", "PID", "CLASS", "STATE", "HEALTH", "LAG", "", "OF RING", "DELIVERED", "MISSED", "PENDING", ""];
     let rows = readers.iter().map(|reader| {
-        let state = match (reader.state.as_str(), reader.alive) {
-            ("joining" | "active", false) => format!("{}, dead", reader.state),
-            ("detached", _) if reader.hold => "detached, holds".to_owned(),
-            (state, _) => state.to_owned(),
+        let state = match reader.state.as_str() {
+            "detached" if reader.hold => "detached, holds",
+            state => state,
         };
         [
             reader.id.to_string(),
             reader.name.as_ref().map_or("-".to_owned(), |name| name.escape_debug().to_string()),
             reader.pid.to_string(),
             reader.class.clone(),
-            state,
+            state.to_owned(),
+            reader.condition.as_ref().map_or(String::new(), |condition| condition.health.clone()),
             bytes(reader.lag_bytes),
             bar(reader.lag_bytes, capacity),
             percent(reader.lag_bytes, capacity),
@@ -236,7 +318,7 @@ pub(crate) fn table(readers: &[Reader], capacity: u64) -> String {
             if reader.evictable { String::new() } else { "cannot be evicted".to_owned() },
         ]
     });
-    let left = [false, true, false, true, true, false, true, false, false, false, false, true];
+    let left = [false, true, false, true, true, true, false, true, false, false, false, false, true];
     align(&std::iter::once(head.map(str::to_owned)).chain(rows).collect::<Vec<_>>(), &left)
 }
 

@@ -38,6 +38,14 @@ pub(crate) fn parse_timeout(text: &str) -> Result<Timeout, String> {
     parse_duration(text).map(|duration| Timeout(Some(duration))).map_err(|error| format!("{error}, or none"))
 }
 
+/// Parses a share of the ring such as `80%`.
+pub(crate) fn parse_percent(text: &str) -> Result<u8, String> {
+    match text.strip_suffix('%').unwrap_or(text).trim_end().parse() {
+        Ok(percent @ 1..=100) => Ok(percent),
+        _ => Err("a share of the ring is a whole number from 1% to 100%".to_owned()),
+    }
+}
+
 /// Parses permission bits as `chmod` takes them.
 pub(crate) fn parse_mode(text: &str) -> Result<u32, String> {
     u32::from_str_radix(text, 8).map_err(|_| "permission bits are octal digits, such as 600 or 640".to_owned())
@@ -157,6 +165,10 @@ mod tests {
         assert_eq!(parse_number("0xff"), Ok(255));
         assert_eq!(parse_number("18446744073709551615"), Ok(u64::MAX));
         assert!(parse_number("18446744073709551616").is_err() && parse_number("").is_err());
+        assert_eq!((parse_percent("80%"), parse_percent("1"), parse_percent("100 %")), (Ok(80), Ok(1), Ok(100)));
+        for text in ["0%", "101%", "", "%", "x%", "50.5%", "-1%"] {
+            assert!(parse_percent(text).is_err(), "{text}");
+        }
         assert_eq!(parse_rate("0.5"), Ok(0.5));
         for text in ["0", "-1", "inf", "NaN", "x", "2e9"] {
             assert!(parse_rate(text).is_err(), "{text}");
