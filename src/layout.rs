@@ -239,6 +239,92 @@ pub(crate) mod slot {
     pub(crate) const NAME: usize = 49;
 }
 
+/// Name and index of each word of the ring's header that a tool shows, in their order.
+pub const RING_WORDS: &[(&str, usize)] = &[
+    ("magic", ring::MAGIC),
+    ("byte_order", ring::BYTE_ORDER),
+    ("version", ring::VERSION),
+    ("hash", ring::HASH),
+    ("bus_id", ring::BUS_ID),
+    ("capacity", ring::CAPACITY),
+    ("stripe", ring::STRIPE),
+    ("slots", ring::SLOTS),
+    ("schema", ring::SCHEMA),
+    ("flags", ring::FLAGS),
+    ("max_age", ring::MAX_AGE),
+    ("length", ring::LENGTH),
+    ("ring_at", ring::RING_AT),
+    ("created", ring::CREATED),
+    ("writer_pid", ring::WRITER_PID),
+    ("writer_start", ring::WRITER_START),
+    ("fences", ring::FENCES),
+    ("resumed_at", ring::RESUMED_AT),
+    ("limit", ring::LIMIT),
+    ("intent", ring::INTENT),
+    ("waiting", ring::WAITING),
+    ("state", ring::STATE),
+    ("epoch", ring::EPOCH),
+    ("closed_epoch", ring::CLOSED_EPOCH),
+    ("closed_sequence", ring::CLOSED_SEQUENCE),
+    ("closed_position", ring::CLOSED_POSITION),
+    ("head", ring::HEAD),
+    ("head_sequence", ring::HEAD_SEQUENCE),
+    ("bytes", ring::BYTES),
+    ("waits", ring::WAITS),
+    ("episodes", ring::EPISODES),
+    ("evictions", ring::EVICTIONS),
+    ("reaped", ring::REAPED),
+    ("takeovers", ring::TAKEOVERS),
+    ("warnings", ring::WARNINGS),
+    ("latest_time", ring::LATEST_TIME),
+    ("reason", ring::REASON),
+];
+
+/// The same of the table's header.
+pub const TABLE_WORDS: &[(&str, usize)] = &[
+    ("magic", table::MAGIC),
+    ("byte_order", table::BYTE_ORDER),
+    ("version", table::VERSION),
+    ("hash", table::HASH),
+    ("bus_id", table::BUS_ID),
+    ("slots", table::SLOTS),
+    ("length", table::LENGTH),
+    ("registrations", table::REGISTRATIONS),
+    ("next_id", table::NEXT_ID),
+    ("sleep", table::SLEEP),
+    ("wake", table::WAKE),
+    ("space", table::SPACE),
+];
+
+/// The same of a slot, counted from its start.
+pub const SLOT_WORDS: &[(&str, usize)] = &[
+    ("control", slot::CONTROL),
+    ("id", slot::ID),
+    ("start", slot::START),
+    ("pid", slot::PID),
+    ("process_start", slot::PROCESS_START),
+    ("hold_for", slot::HOLD_FOR),
+    ("detached_at", slot::DETACHED_AT),
+    ("told_epoch", slot::TOLD_EPOCH),
+    ("joined_at", slot::JOINED_AT),
+    ("evictions", slot::EVICTIONS),
+    ("position", slot::POSITION),
+    ("sequence", slot::SEQUENCE),
+    ("missed_a", slot::MISSED[0].0),
+    ("missed_a_as_of", slot::MISSED[0].1),
+    ("missed_b", slot::MISSED[1].0),
+    ("missed_b_as_of", slot::MISSED[1].1),
+    ("waits", slot::WAITS),
+    ("gap_first", slot::GAP_FIRST),
+    ("gap_end", slot::GAP_END),
+    ("name_length", slot::NAME_LENGTH),
+];
+
+/// Index of the slot's word at which the name's bytes start.
+pub const SLOT_NAME: usize = slot::NAME;
+/// Flag of the ring's header: each record carries a time stamp.
+pub const STAMPED: u64 = ring::STAMPED;
+
 /// Fingerprint of every offset and size above, stored in both files and compared on attach.
 ///
 /// FNV-1a over the numbers in the order they appear here.

@@ -1,9 +1,11 @@
 //! The command line: words, options, defaults and the manual that `--help` prints.
 
 use crate::frame::{InFrame, OutFrame, parse_in_frame};
-use crate::units::{Timeout, parse_duration, parse_mode, parse_number, parse_percent, parse_rate, parse_size, parse_timeout};
-use lapwing::HealthLimits;
+use crate::units::{
+    Timeout, parse_duration, parse_mode, parse_number, parse_percent, parse_rate, parse_size, parse_timeout,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lapwing::HealthLimits;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,6 +52,18 @@ pub(crate) enum Command {
     Stat(Stat),
     /// Find the buses of a directory
     Ls(Ls),
+    /// View buses at work in the terminal: writer, ring, and each reader's lag and health; they are not disturbed by that
+    Top(Top),
+    /// Tell what happens to a bus, one line an event; it is not disturbed by that
+    ///
+    /// joined, left, warning (50, 75, 90 % of the ring), overrun, evicted, reaped, gap, lagging, stalled, stopped, dead, live, writer_absent,
+    /// takeover, closed, replaced, removed. What came and went between two looks is counted (coalesced).
+    Watch(Watch),
+    /// Dump header, slots and records of a bus, living, dead or damaged, as far as they can be read
+    ///
+    /// Exits with 6 if anything is wrong with the files, after showing what there is.
+    #[command(after_long_help = AFTER)]
+    Inspect(Inspect),
     /// Show the registered readers of a bus; it is not disturbed by that
     Readers(AtPath),
     /// Evict a reader: it holds the writer up no longer, is told its exact gap, and may rejoin
@@ -124,6 +138,47 @@ pub(crate) struct Ls {
     /// Look into its directories too; links are not followed
     #[arg(long, short)]
     pub(crate) recursive: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// Paths of the buses
+    #[arg(required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// How often to look
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    pub(crate) interval: Duration,
+    /// Use no colour; by default colour is used unless the variable NO_COLOR is set
+    #[arg(long)]
+    pub(crate) no_color: bool,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// Path of the bus
+    pub(crate) path: PathBuf,
+    /// How often to look
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = parse_duration)]
+    pub(crate) interval: Duration,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// Path of the bus
+    pub(crate) path: PathBuf,
+    /// How many records to show
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) records: u64,
+    /// Sequence of the first record to show; by default the last ones are shown
+    #[arg(long, value_name = "SEQ")]
+    pub(crate) at: Option<u64>,
+    /// How many bytes of each record to show
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub(crate) bytes: u64,
 }
 
 #[derive(Debug, Args)]

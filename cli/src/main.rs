@@ -5,6 +5,7 @@ mod demo;
 mod episodes;
 mod failure;
 mod frame;
+mod inspect;
 mod list;
 mod manage;
 mod publish;
@@ -14,7 +15,9 @@ mod sight;
 mod signals;
 mod stdout;
 mod subscribe;
+mod top;
 mod units;
+mod watch;
 
 use crate::args::{Cli, Command};
 use crate::failure::{Exit, Failure};
@@ -35,6 +38,9 @@ fn main() -> ExitCode {
         Command::Pub(args) => publish::run(args, reporter),
         Command::Sub(args) => subscribe::run(args, reporter),
         Command::Stat(args) => show::stat(args, reporter),
+        Command::Top(args) => top::run(args),
+        Command::Watch(args) => watch::run(args, reporter),
+        Command::Inspect(args) => inspect::run(args, cli.json),
         Command::Ls(args) => list::run(args, cli.json),
         Command::Readers(args) => show::readers(&args.path, cli.json),
         Command::Evict(args) => manage::evict(args, reporter),

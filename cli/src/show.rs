@@ -1,7 +1,7 @@
 //! `stat` and `readers`: a snapshot as JSON, or as text that a person likes to read.
 
-use crate::failure::{Exit, Failure};
 use crate::args;
+use crate::failure::{Exit, Failure};
 use crate::report::{Check, Event, Reader, Reporter, millis};
 use crate::sight::{Look, Sight};
 use crate::signals;
@@ -187,8 +187,7 @@ fn matters(reader: &ReaderInfo) -> bool {
 /// The checks that fail.
 fn failures(look: &Look, args: &args::Stat) -> Vec<Event> {
     let lag = |info: &ReaderInfo, health: &ReaderHealth| args.fail_lag.is_some() && matters(info) && health.far_behind;
-    let stall =
-        |info: &ReaderInfo, health: &ReaderHealth| args.fail_stalled.is_some() && is_here(info) && health.stuck;
+    let stall = |info: &ReaderInfo, health: &ReaderHealth| args.fail_stalled.is_some() && is_here(info) && health.stuck;
     let failed = look.pairs().flat_map(|(info, health)| {
         let checks = [(Check::Lag, lag(info, health)), (Check::Stalled, stall(info, health))];
         checks.into_iter().filter(|(_, failed)| *failed).map(move |(check, _)| (check, info, health))
@@ -296,7 +295,8 @@ fn describe(stat: &Stat) -> String {
 
 /// The readers, one a line, the lag as its share of the ring too.
 fn table(readers: &[Reader], capacity: u64) -> String {
-    let head = ["ID", "NAME", "PID", "CLASS", "STATE", "HEALTH", "LAG", "", "OF RING", "DELIVERED", "MISSED", "PENDING", ""];
+    let head =
+        ["ID", "NAME", "PID", "CLASS", "STATE", "HEALTH", "LAG", "", "OF RING", "DELIVERED", "MISSED", "PENDING", ""];
     let rows = readers.iter().map(|reader| {
         let state = match reader.state.as_str() {
             "detached" if reader.hold => "detached, holds",
