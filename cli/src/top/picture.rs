@@ -124,48 +124,105 @@ fn hex(colour: Color) -> &'static str {
     }
 }
 
-/// Draws a buffer as a picture: one text for each run of cells that look alike.
+/// A cell of the picture.
+const CELL: (f64, f64) = (8.4, 18.0);
+const GROUND: &str = "#14191e";
+
+/// Draws a buffer as a picture: bars as rectangles, and each word at its column, so that no font moves anything.
 fn svg(buffer: &Buffer) -> String {
-    const CELL: (f64, f64) = (8.4, 18.0);
-    const GROUND: &str = "#14191e";
     let (width, height) = (usize::from(buffer.area.width), usize::from(buffer.area.height));
     let (w, h) = (width as f64 * CELL.0 + 16.0, height as f64 * CELL.1 + 16.0);
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{w:.1}\" height=\"{h:.1}\" viewBox=\"0 0 {w:.1} {h:.1}\" font-family=\"ui-monospace, 'DejaVu Sans Mono', Menlo, \
-         Consolas, monospace\" font-size=\"14\">\n<title>lapwing top</title>\n<rect width=\"100%\" height=\"100%\" rx=\"6\" fill=\"{GROUND}\"/>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{w:.1}\" height=\"{h:.1}\" viewBox=\"0 0 {w:.1} {h:.1}\" \
+         font-family=\"ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace\" font-size=\"14\">\n<title>lapwing top</title>\n\
+         <rect width=\"100%\" height=\"100%\" rx=\"6\" fill=\"{GROUND}\"/>\n"
     );
     for (y, cells) in buffer.content.chunks(width).enumerate() {
-        let mut x = 0;
-        while x < width {
-            let look = |cell: &Cell| (cell.fg, cell.modifier);
-            let run = cells[x..].iter().take_while(|cell| look(cell) == look(&cells[x])).count();
-            let text: String = cells[x..x + run].iter().map(Cell::symbol).collect();
-            let modifier = cells[x].modifier;
-            let (left, top) = (8.0 + x as f64 * CELL.0, 8.0 + y as f64 * CELL.1);
-            let length = run as f64 * CELL.0;
-            let mut ink = hex(cells[x].fg);
-            if modifier.contains(Modifier::REVERSED) {
-                let _ = writeln!(
-                    svg,
-                    "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{length:.1}\" height=\"{}\" fill=\"{ink}\"/>",
-                    CELL.1
-                );
-                ink = GROUND;
-            }
-            if !text.trim().is_empty() {
-                let weight = if modifier.contains(Modifier::BOLD) { " font-weight=\"bold\"" } else { "" };
-                let line = if modifier.contains(Modifier::UNDERLINED) { " text-decoration=\"underline\"" } else { "" };
-                let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-                let _ = writeln!(
-                    svg,
-                    "<text x=\"{left:.1}\" y=\"{:.1}\" fill=\"{ink}\" textLength=\"{length:.1}\" xml:space=\"preserve\"{weight}{line}>{text}</text>",
-                    top + 13.5
-                );
-            }
-            x += run;
+        for (x, run) in cells.chunk_by(|a, b| a.modifier == b.modifier && a.fg == b.fg).scan(0, offsets) {
+            draw_run(&mut svg, x, y, run);
         }
     }
     svg + "</svg>\n"
+}
+
+/// Pairs each piece with where it starts.
+fn offsets<'a>(at: &mut usize, piece: &'a [Cell]) -> Option<(usize, &'a [Cell])> {
+    let start = *at;
+    *at += piece.len();
+    Some((start, piece))
+}
+
+/// Draws cells that look alike.
+fn draw_run(svg: &mut String, x: usize, y: usize, cells: &[Cell]) {
+    let left = |x: usize| 8.0 + x as f64 * CELL.0;
+    let top = 8.0 + y as f64 * CELL.1;
+    let modifier = cells[0].modifier;
+    let mut ink = hex(cells[0].fg);
+    let rectangle = |svg: &mut String, from: f64, width: f64, inset: f64| {
+        let (top, height) = (top + inset, CELL.1 - 2.0 * inset);
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            svg,
+            "<rect x=\"{from:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"{ink}\"/>"
+        );
+    };
+    if modifier.contains(Modifier::REVERSED) {
+        rectangle(svg, left(x), cells.len() as f64 * CELL.0, 0.0);
+        ink = GROUND;
+    }
+    if modifier.contains(Modifier::UNDERLINED) {
+        // A hair below the words.
+        let _ = writeln!(
+            svg,
+            "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"1\" fill=\"{ink}\"/>",
+            left(x),
+            top + CELL.1 - 1.0,
+            cells.len() as f64 * CELL.0
+        );
+    }
+    for (at, piece) in cells.chunk_by(|a, b| Kind::of(a) == Kind::of(b)).scan(x, offsets) {
+        match Kind::of(&piece[0]) {
+            Kind::Space => {}
+            Kind::Bar => {
+                let eighths: usize = piece.iter().map(|cell| eighths(cell).unwrap_or(0)).sum();
+                rectangle(svg, left(at), eighths as f64 / 8.0 * CELL.0, 3.0);
+            }
+            Kind::Word => {
+                let text: String = piece.iter().map(Cell::symbol).collect();
+                let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+                let bold = if modifier.contains(Modifier::BOLD) { " font-weight=\"bold\"" } else { "" };
+                let (left, length) = (left(at), piece.len() as f64 * CELL.0);
+                let _ = writeln!(
+                    svg,
+                    "<text x=\"{left:.1}\" y=\"{:.1}\" fill=\"{ink}\" textLength=\"{length:.1}\"{bold}>{text}</text>",
+                    top + 13.5
+                );
+            }
+        }
+    }
+}
+
+/// What a cell holds.
+#[derive(PartialEq)]
+enum Kind {
+    Space,
+    Word,
+    Bar,
+}
+
+impl Kind {
+    fn of(cell: &Cell) -> Self {
+        match cell.symbol() {
+            " " => Self::Space,
+            _ if eighths(cell).is_some() => Self::Bar,
+            _ => Self::Word,
+        }
+    }
+}
+
+/// How much of a bar's cell is full.
+fn eighths(cell: &Cell) -> Option<usize> {
+    ["▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"].iter().position(|block| *block == cell.symbol()).map(|at| at + 1)
 }
 
 #[test]

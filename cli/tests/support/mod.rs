@@ -3,6 +3,8 @@
 // Each test binary uses a part of it, and none exports it.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod schema;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -105,6 +107,8 @@ pub struct Process {
     lines: Receiver<String>,
     said: String,
     output: Option<Receiver<Vec<u8>>>,
+    /// Whose schema each line that it tells has to fit.
+    schema: Option<schema::Schema>,
 }
 
 impl Process {
@@ -142,7 +146,8 @@ impl Process {
             }
         });
         let stdout = child.stdout.take();
-        (Self { child, stdin: None, lines, said: String::new(), output: None }, stdout)
+        let schema = schema::of(args);
+        (Self { child, stdin: None, lines, said: String::new(), output: None, schema }, stdout)
     }
 
     pub fn pid(&self) -> u32 {
@@ -161,6 +166,7 @@ impl Process {
             let line = self.lines.recv_timeout(left).unwrap_or_else(|_| panic!("no {name} after:\n{}", self.said));
             self.said += &line;
             self.said.push('\n');
+            self.schema.iter().for_each(|schema| schema.check(&line));
             let event: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
             if event["event"] == name {
                 return event;
@@ -177,6 +183,7 @@ impl Process {
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
+                    self.schema.iter().for_each(|schema| schema.check(&line));
                     said += &line;
                     said.push('\n');
                 }
@@ -189,6 +196,9 @@ impl Process {
             None => Vec::new(),
         };
         let status = self.child.wait().expect("it is a child of this process");
+        if let Some(schema) = self.schema.as_ref().filter(|schema| !schema.data_on_stdout()) {
+            String::from_utf8_lossy(&stdout).lines().for_each(|line| schema.check(line));
+        }
         Ran { code: status.code().unwrap_or(-1), stdout, stderr: said }
     }
 
@@ -204,6 +214,41 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The lines a process writes to standard output, each held against its schema.
+pub struct Lines {
+    pub process: Process,
+    stdout: BufReader<ChildStdout>,
+    schema: schema::Schema,
+    pub said: String,
+}
+
+impl Lines {
+    pub fn of(args: &[&str]) -> Self {
+        let (process, stdout) = Process::with_output(args);
+        let schema = schema::of(args).expect("a command that tells JSON");
+        Self { process, stdout: BufReader::new(stdout), schema, said: String::new() }
+    }
+
+    /// Reads on until a line is as wanted.
+    pub fn until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let mut line = String::new();
+            self.stdout.read_line(&mut line).expect("lines of text");
+            assert!(!line.is_empty(), "no {what} in:\n{}", self.said);
+            self.schema.check(&line);
+            let value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+            self.said += &line;
+            if wanted(&value) {
+                return value;
+            }
+        }
+    }
+
+    pub fn event(&mut self, name: &str) -> Value {
+        self.until(name, |line| line["event"] == name)
     }
 }
 
