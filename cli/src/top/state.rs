@@ -58,8 +58,11 @@ impl Row {
         self.reader.condition.as_ref().and_then(|condition| condition.last_progress_ms)
     }
 
+    /// How much it takes somebody to look after it: most of all who may hold the writer up and does not read.
     fn severity(&self) -> usize {
-        Health::ALL.iter().position(|health| health.as_str() == self.health()).unwrap_or(0)
+        use Health::*;
+        let order = [Live, Evicted, Detached, Lagging, Joining, Stopped, Dead, Stalled];
+        order.iter().position(|health| health.as_str() == self.health()).unwrap_or(0)
     }
 
     fn matches(&self, filter: &str) -> bool {
