@@ -5,7 +5,9 @@ use crate::units::{
     Timeout, parse_duration, parse_mode, parse_number, parse_percent, parse_rate, parse_size, parse_timeout,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use lapwing::HealthLimits;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ Exit codes:
   6  not a bus, an incompatible one, or a corrupt one
   7  refused because readers would be overrun
   8  a check failed (stat --fail-lag, --fail-stalled)
+  9  doctor: the worst finding is a warning
+ 10  doctor: the worst finding is a fault
 
 Data goes to standard output, everything else to standard error. A bus is three files: PATH, PATH.readers and PATH.lock; \
 a place in memory, such as /dev/shm/NAME, is the usual one.";
@@ -80,6 +84,89 @@ pub(crate) enum Command {
     ///
     /// Real processes on a bus of their own, which is removed at the end. Exits with 0 only if every record is accounted for.
     Demo,
+    /// Serve what `stat` shows to a monitoring system, as OpenMetrics; the buses are not disturbed by that
+    #[command(after_long_help = AFTER)]
+    Export(Export),
+    /// Check this machine, and a bus, and say what to do about each finding; nothing is changed by that
+    ///
+    /// Without PATH: the machine alone. The exit code says the worst finding: 0 nothing or notes, 9 a warning, 10 a fault,
+    /// 3 no such bus, 6 not a usable bus.
+    #[command(after_long_help = AFTER)]
+    Doctor(Doctor),
+    /// Measure latency and throughput on this machine, beside what its cache lines can do at most
+    ///
+    /// Real processes, each pinned to a processor, on a bus of their own, which is removed at the end. Every measurement is taken in
+    /// rounds, the bus and the bare cache lines in turn, so that both see the same machine.
+    Bench(Bench),
+    /// Write the manual pages, one for each command, into a directory
+    Man(Man),
+    /// Write the completions of a shell to standard output
+    Completions(Completions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// Paths of the buses; one that is missing is told, and shown as down until it is there
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Address and port to serve HTTP on, at /metrics; any other than a loopback address shows the buses to the network
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9464")]
+    pub(crate) listen: SocketAddr,
+    /// Write them to this file instead, replaced in one step, as a textfile collector reads it
+    #[arg(long, value_name = "FILE", conflicts_with = "listen")]
+    pub(crate) textfile: Option<PathBuf>,
+    /// Write the file anew so often: a duration such as 10s; by default once
+    ///
+    /// Written once, it calls no reader lagging or stalled: that takes more than one look.
+    #[arg(long, value_name = "TIME", requires = "textfile", value_parser = parse_duration)]
+    pub(crate) every: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Path of a bus
+    pub(crate) path: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// How long to measure, all in all: a duration such as 30s, at least 1s
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_bench_time)]
+    pub(crate) time: Duration,
+    /// Round trips a second in the latency measurement; each has its time, and is late from that time on
+    #[arg(long, value_name = "N", default_value = "50000", value_parser = parse_rate)]
+    pub(crate) rate: f64,
+    /// Bytes of a record in the latency measurement: 16 to 65536
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(16..=65536))]
+    pub(crate) size: u32,
+    /// Processors to use, such as 2,3,6; the writer is on the first (by default cores that share a last-level cache)
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) cpus: Vec<usize>,
+    /// Directory for the buses, which take some 10 MiB
+    #[arg(long, value_name = "DIR", default_value = "/dev/shm")]
+    pub(crate) dir: PathBuf,
+    /// Write plots into this directory: latency.svg, throughput-by-size.svg, throughput-by-readers.svg
+    #[arg(long, value_name = "DIR")]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+fn parse_bench_time(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        time if (Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&time) => Ok(time),
+        _ => Err("from 1s to 1h".to_owned()),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// Directory to write them into; it has to exist
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: Shell,
 }
 
 #[derive(Debug, Args)]

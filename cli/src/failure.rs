@@ -18,6 +18,8 @@ pub(crate) enum Exit {
     BadBus = 6,
     Refused = 7,
     CheckFailed = 8,
+    Warned = 9,
+    Fault = 10,
 }
 
 /// Why a command stopped.

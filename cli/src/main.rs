@@ -1,13 +1,17 @@
 //! The `lapwing` command: publish, subscribe, inspect and manage a bus from the shell.
 
 mod args;
+mod bench;
 mod demo;
+mod doctor;
 mod episodes;
+mod export;
 mod failure;
 mod frame;
 mod inspect;
 mod list;
 mod manage;
+mod manual;
 mod publish;
 mod report;
 mod show;
@@ -26,6 +30,9 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(code) = bench::peer() {
+        return code;
+    }
     let cli = Cli::parse();
     let reporter = Reporter { json: cli.json };
     // A bus that is truncated in use is an error to be told, not a death by signal.
@@ -48,6 +55,11 @@ fn main() -> ExitCode {
         Command::Reap(args) => manage::reap(&args.path, reporter),
         Command::Rm(args) => manage::remove(&args.path, reporter),
         Command::Demo => demo::run(cli.json),
+        Command::Export(args) => export::run(args, reporter),
+        Command::Doctor(args) => doctor::run(args, cli.json),
+        Command::Bench(args) => bench::run(args, cli.json),
+        Command::Man(args) => manual::man(args),
+        Command::Completions(args) => manual::completions(args),
     });
     let exit = match result {
         Ok(exit) => exit,

@@ -270,6 +270,12 @@ pub(crate) enum Event {
     Removed { path: String },
     /// A reader failed a check of `stat`.
     CheckFailed { check: Check, reader: Reader },
+    /// `export`: metrics are served here from now on; `public` if other machines can ask too.
+    Serving { address: String, public: bool },
+    /// `export`: a bus cannot be looked at.
+    Down { path: String, message: String },
+    /// `export`: it can again.
+    Up { path: String },
     /// The result.
     Summary(Summary),
     /// What ended the command early.
@@ -367,6 +373,12 @@ impl fmt::Display for Event {
                     Check::Stalled => write!(f, "check failed: no progress: {reader}"),
                 }
             }
+            Self::Serving { address, public } => {
+                write!(f, "serving http://{address}/metrics")?;
+                if *public { f.write_str(", to other machines too") } else { Ok(()) }
+            }
+            Self::Down { message, .. } => write!(f, "down: {message}"),
+            Self::Up { path } => write!(f, "up: {path}"),
             Self::Summary(summary) => summary.fmt(f),
             Self::Error { message, .. } => f.write_str(message),
         }

@@ -12,6 +12,7 @@ pub(crate) struct Sight {
 }
 
 /// What was seen at one moment, judged by what was seen before.
+#[derive(Debug)]
 pub(crate) struct Look {
     pub(crate) at: Instant,
     pub(crate) snapshot: Snapshot,
