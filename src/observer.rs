@@ -179,7 +179,7 @@ impl Observer {
         timeout: Option<Duration>,
         mut handle: impl FnMut(Record<'_>) -> bool,
     ) -> Result<(usize, Next<'_>)> {
-        self.stream.check_fork()?;
+        self.stream.attached.check()?;
         if let Some(gap) = self.gap.take() {
             return Ok((0, Next::Gap(gap)));
         }

@@ -382,7 +382,7 @@ impl Reader {
         timeout: Option<Duration>,
         mut handle: impl FnMut(Record<'_>) -> bool,
     ) -> Result<(usize, Next<'_>)> {
-        self.stream.check_fork()?;
+        self.stream.attached.check()?;
         if let Some(gap) = self.seat.begin(&self.stream, &self.table) {
             return Ok((0, Next::Gap(gap)));
         }
