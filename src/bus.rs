@@ -8,7 +8,7 @@ use crate::report::{ReaderId, ReaderInfo};
 use crate::ring::Seek;
 use crate::stream::Closed;
 use crate::sync::Ordering;
-use crate::sys::LockFile;
+use crate::sys::{self, LockFile};
 use crate::table::Table;
 use crate::writer::Stats;
 use std::fs::File;
