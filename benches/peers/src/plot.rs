@@ -1,0 +1,152 @@
+//! The results as plots: latency and throughput over the size, throughput over the number of readers.
+
+use crate::job::Measure;
+use crate::peer::Kind;
+use crate::results::{Group, Results, Row};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::Path;
+
+/// One line: a point for each group, with its spread.
+struct Line {
+    who: String,
+    kind: Kind,
+    points: Vec<Point>,
+}
+
+#[derive(Clone, Copy)]
+struct Point {
+    x: f64,
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+struct Axes<'a> {
+    title: &'a str,
+    x: &'a str,
+    y: &'a str,
+}
+
+/// Writes the plots into `directory`.
+pub fn write(results: &Results, directory: &Path) -> Result<(), Box<dyn Error>> {
+    std::fs::create_dir_all(directory)?;
+    let of = |measure: Measure, readers: Option<usize>| {
+        let groups = results.groups.iter().filter(move |group| {
+            group.rows.first().is_some_and(|row| {
+                row.job.measure == measure && readers.is_none_or(|readers| row.job.readers == readers)
+            })
+        });
+        groups.collect::<Vec<_>>()
+    };
+    let by_size = |row: &Row| row.job.size as f64;
+    let latency = of(Measure::Latency, None);
+    for (figure, file) in [("p50", "latency.svg"), ("p99", "latency-p99.svg")] {
+        let axes = Axes { title: &format!("One-way latency, {figure}"), x: "bytes a record", y: "ns" };
+        draw(&directory.join(file), &axes, &lines(&latency, figure, 1.0, by_size))?;
+    }
+    let one = of(Measure::Throughput, Some(1));
+    let axes = Axes { title: "Delivered to one reader", x: "bytes a record", y: "M records a second" };
+    draw(&directory.join("throughput.svg"), &axes, &lines(&one, "rate", 1e6, by_size))?;
+    let mut many = of(Measure::Throughput, None);
+    many.retain(|group| group.rows[0].job.size == 64);
+    let axes = Axes { title: "Delivered to all readers, 64 bytes", x: "readers", y: "M records a second" };
+    draw(&directory.join("readers.svg"), &axes, &lines(&many, "rate", 1e6, |row| row.job.readers as f64))
+}
+
+/// Collects a figure of each driver over the groups; of lapwing's variants and of the limit's programs, all that took part.
+fn lines(groups: &[&Group], figure: &str, scale: f64, x: impl Fn(&Row) -> f64) -> Vec<Line> {
+    let mut lines: BTreeMap<(Kind, String), Vec<Point>> = BTreeMap::new();
+    for row in groups.iter().flat_map(|group| &group.rows) {
+        if let Some(spread) = row.spread(figure) {
+            lines.entry((row.kind, row.job.who())).or_default().push(Point {
+                x: x(row),
+                median: spread.median / scale,
+                min: spread.min / scale,
+                max: spread.max / scale,
+            });
+        }
+    }
+    let mut lines: Vec<Line> = lines.into_iter().map(|((kind, who), points)| Line { who, kind, points }).collect();
+    lines.iter_mut().for_each(|line| line.points.sort_by(|one, other| one.x.total_cmp(&other.x)));
+    lines
+}
+
+/// The limit is black, lapwing red to orange, everybody else from the rest of the circle.
+fn colour(kind: Kind, index: usize, of: usize) -> HSLColor {
+    let part = index as f64 / of.max(1) as f64;
+    match kind {
+        Kind::Limit => HSLColor(0.0, 0.0, 0.6 * part),
+        Kind::Lapwing => HSLColor(0.09 * part, 0.95, 0.45),
+        Kind::Peer => HSLColor(0.25 + 0.5 * part, 0.65, 0.42),
+        Kind::InProcess => HSLColor(0.8 + 0.1 * part, 0.35, 0.6),
+    }
+}
+
+fn draw(path: &Path, axes: &Axes, lines: &[Line]) -> Result<(), Box<dyn Error>> {
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let range = |value: fn(&Point) -> f64| {
+        let (low, high) = points().map(value).fold((f64::MAX, 0.0_f64), |(low, high), at| (low.min(at), high.max(at)));
+        (low, high)
+    };
+    let ((left, right), (low, high)) = (range(|point| point.x), range(|point| point.median));
+    // A line wants two points.
+    if left >= right || low <= 0.0 {
+        return Ok(());
+    }
+    let root = SVGBackend::new(path, (1100, 640)).into_drawing_area();
+    root.fill(&WHITE)?;
+    chart(&root, axes, lines, (left / 1.15, right * 1.15), (low / 1.3, high * 1.3))?;
+    root.present()?;
+    Ok(())
+}
+
+fn chart(
+    root: &DrawingArea<SVGBackend<'_>, Shift>,
+    axes: &Axes,
+    lines: &[Line],
+    x: (f64, f64),
+    y: (f64, f64),
+) -> Result<(), Box<dyn Error>> {
+    let mut chart = ChartBuilder::on(root)
+        .caption(axes.title, ("sans-serif", 22))
+        .margin(12)
+        .x_label_area_size(44)
+        .y_label_area_size(64)
+        .right_y_label_area_size(190)
+        .build_cartesian_2d((x.0..x.1).log_scale(), (y.0..y.1).log_scale())?;
+    chart
+        .configure_mesh()
+        .x_desc(axes.x)
+        .y_desc(axes.y)
+        .light_line_style(WHITE)
+        .x_label_formatter(&|value| format!("{value:.0}"))
+        .y_label_formatter(&|value| if *value < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") })
+        .draw()?;
+    for (index, line) in lines.iter().enumerate() {
+        let first = lines.iter().position(|other| other.kind == line.kind).unwrap_or(0);
+        let same = lines.iter().filter(|other| other.kind == line.kind).count();
+        let colour = colour(line.kind, index - first, same);
+        let width = if line.kind == Kind::Lapwing { 3 } else { 1 };
+        let style = colour.stroke_width(width);
+        chart
+            .draw_series(LineSeries::new(line.points.iter().map(|point| (point.x, point.median)), style))?
+            .label(&line.who)
+            .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], style));
+        chart.draw_series(
+            line.points.iter().map(|point| {
+                PathElement::new(vec![(point.x, point.min), (point.x, point.max)], colour.stroke_width(1))
+            }),
+        )?;
+        chart.draw_series(line.points.iter().map(|point| Circle::new((point.x, point.median), 3, colour.filled())))?;
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::Coordinate(868, 8))
+        .label_font(("sans-serif", 12))
+        .background_style(WHITE.mix(0.8))
+        .draw()?;
+    Ok(())
+}
