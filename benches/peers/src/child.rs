@@ -41,14 +41,8 @@ impl Drop for Scratch {
 }
 
 /// Runs every round of the plan.
-pub fn run_all(plan: &Plan, results: &mut Results) {
-    let scratch = match Scratch::new() {
-        Ok(scratch) => scratch,
-        Err(error) => {
-            eprintln!("no directory for the measurements: {error}");
-            return;
-        }
-    };
+pub fn run_all(plan: &Plan, results: &mut Results) -> io::Result<()> {
+    let scratch = Scratch::new()?;
     let groups = plan.groups();
     let jobs: usize = groups.iter().map(|group| group.jobs.len()).sum();
     let started = Instant::now();
@@ -86,6 +80,7 @@ pub fn run_all(plan: &Plan, results: &mut Results) {
         }
     }
     eprintln!("\r\x1b[K{} measurements in {} s", jobs * plan.rounds, started.elapsed().as_secs());
+    Ok(())
 }
 
 fn run(job: &Job) -> Outcome {
@@ -115,7 +110,7 @@ fn processes(job: &Job) -> Result<Figures, String> {
     } else {
         // One process has all the handles, or there is no other process at all.
         let readers = match job.measure {
-            Measure::Registered => 1,
+            Measure::Registered | Measure::Memory => 1,
             Measure::Full => 0,
             _ => job.readers,
         };
@@ -147,11 +142,11 @@ fn processes(job: &Job) -> Result<Figures, String> {
     Ok(figures)
 }
 
-/// Joins the figures of several processes: rates add up, shares are averaged by the caller's count, the rest is one process's own.
+/// Joins the figures of several processes: rates add up, the least share counts, the rest is one process's own.
 fn join(all: &mut Figures, one: Figures) {
     for (name, value) in one {
         match name.as_str() {
-            "rate" => *all.entry(name).or_insert(0.0) += value,
+            "rate" | "bytes" => *all.entry(name).or_insert(0.0) += value,
             "share" => {
                 let least = all.entry(name).or_insert(value);
                 *least = least.min(value);

@@ -22,6 +22,8 @@ pub enum Measure {
     Idle,
     /// Time to attach a reader.
     Attach,
+    /// Memory of a bus and of its handles.
+    Memory,
     /// Cost of a publish with many registered readers that keep up.
     Registered,
     /// Cost of a publish into a full ring.
@@ -29,13 +31,14 @@ pub enum Measure {
 }
 
 impl Measure {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Latency,
         Self::Throughput,
         Self::Rate,
         Self::Wake,
         Self::Idle,
         Self::Attach,
+        Self::Memory,
         Self::Registered,
         Self::Full,
     ];
@@ -48,6 +51,7 @@ impl Measure {
             Self::Wake => "wake",
             Self::Idle => "idle",
             Self::Attach => "attach",
+            Self::Memory => "memory",
             Self::Registered => "registered",
             Self::Full => "full",
         }
@@ -105,7 +109,9 @@ impl Job {
             }
             Measure::Rate => format!("{name}/{}/{}", self.size, self.rate),
             Measure::Wake => format!("{name}/{}", self.size),
-            Measure::Idle | Measure::Attach => name.to_string(),
+            Measure::Attach => format!("{name}/{}K", self.ring_bytes() >> 10),
+            Measure::Memory => format!("{name}/{}", self.readers),
+            Measure::Idle => name.to_string(),
         }
     }
 
@@ -144,6 +150,8 @@ pub enum Role {
 /// The endpoint a driver is to make.
 pub struct At<'a> {
     pub job: &'a Job,
+    /// For drivers that wait for their process beside.
+    #[cfg_attr(not(feature = "aeron"), expect(dead_code))]
     pub control: &'a Control,
     /// Ping-pong has two channels.
     pub channel: &'static str,

@@ -102,6 +102,7 @@ impl<const GATED: bool> Driver for Slot<GATED> {
         max_slots: 65_536,
         stream_idle: Idle::Pace(1000),
         more: if GATED { &[Measure::Rate] } else { &[] },
+        not: if GATED { &[Measure::Latency] } else { &[Measure::Throughput] },
         setting: "slots of whole lines with their own sequence; cursors eight times a lap",
         ..Facts::DEFAULT
     };
@@ -182,6 +183,7 @@ impl<const COPY: bool> Driver for Tail<COPY> {
         stream_bytes: 4 << 20,
         max_slots: 65_536,
         stream_idle: Idle::Pace(200),
+        not: if COPY { &[Measure::Latency] } else { &[] },
         setting: if COPY {
             "bare payloads and a shared tail; copied out, then checked"
         } else {
@@ -268,6 +270,7 @@ impl Driver for Free {
         lossless: false,
         stream_bytes: 1 << 20,
         stream_idle: Idle::Pace(1000),
+        not: &[Measure::Latency],
         setting: "slots with their own sequence, no flow control: the reader takes what it still finds",
         ..Facts::DEFAULT
     };

@@ -1,14 +1,14 @@
 //! The machine: what it is, whether it is quiet, and pinning to its cores.
 
 use crate::plan::Plan;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 /// What the output states about where it was measured.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Description {
     pub facts: Vec<(String, String)>,
 }

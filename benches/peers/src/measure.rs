@@ -314,5 +314,6 @@ fn take<D: Driver, const W: usize>(job: &Job, control: &Control, index: usize) -
     let rate = (n1 - n0) as f64 / job.ns(t1 - t0) * 1e9;
     let checker = &meter.checker;
     let share = checker.delivered as f64 / (checker.delivered + checker.missed).max(1) as f64;
-    Ok([("rate".to_string(), rate), ("share".to_string(), share)].into())
+    let figure = |name: &str, value: f64| (name.to_string(), value);
+    Ok([figure("rate", rate), figure("bytes", rate * job.size as f64), figure("share", share)].into())
 }

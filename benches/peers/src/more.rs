@@ -1,4 +1,4 @@
-//! The other measurements, at one size: fixed rates, sleeping readers, attaching, many readers, a full ring.
+//! The other measurements, at one size: fixed rates, sleeping readers, attaching, memory, many readers, a full ring.
 
 use crate::clock::{rough, ticks};
 use crate::job::{At, Figures, Job, Measure, Role};
@@ -6,6 +6,7 @@ use crate::measure::{Waiting, histogram, percentiles, verdict};
 use crate::peer::{Driver, Error, Receiver, Sender};
 use crate::record::{Checker, Source};
 use crate::shared::Control;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,8 @@ pub fn run<D: Driver, const W: usize>(job: &Job, control: &Control, role: Role) 
         (Measure::Idle, Role::Reader(_)) => idler::<D, W>(job, control),
         (Measure::Attach, Role::Writer) => host::<D, W>(job, control),
         (Measure::Attach, Role::Reader(_)) => attach::<D, W>(job, control),
+        (Measure::Memory, Role::Writer) => bus_memory::<D, W>(job, control),
+        (Measure::Memory, Role::Reader(_)) => handle_memory::<D, W>(job, control),
         (Measure::Registered, Role::Writer) => bursts::<D, W>(job, control),
         (Measure::Registered, Role::Reader(_)) => many::<D, W>(job, control),
         (Measure::Full, Role::Writer) => full::<D, W>(job, control),
@@ -255,6 +258,76 @@ fn attach<D: Driver, const W: usize>(job: &Job, control: &Control) -> Result<Fig
     Ok(percentiles(job, &histogram, 1.0))
 }
 
+// ---- memory ---------------------------------------------------------------------------------------------------------
+
+/// Returns this process's own memory, in bytes: what is in no file.
+fn own_memory() -> Result<f64, Error> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line =
+        status.lines().find_map(|line| line.strip_prefix("RssAnon:")).ok_or("no RssAnon in /proc/self/status")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0)
+}
+
+/// Returns the bytes of the files that the measured system made, in this measurement's directory and in shared memory.
+fn files(job: &Job) -> Result<f64, Error> {
+    let mut bytes = 0;
+    let mut directories = vec![job.dir.clone()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                directories.push(entry.path());
+            } else if !HARNESS.iter().any(|own| entry.file_name().to_string_lossy().ends_with(own)) {
+                bytes += entry.metadata()?.blocks() * 512;
+            }
+        }
+    }
+    for entry in std::fs::read_dir("/dev/shm")? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().contains(&job.tag) {
+            bytes += entry.metadata()?.blocks() * 512;
+        }
+    }
+    Ok(bytes as f64)
+}
+
+/// Files of a measurement that are the harness's own.
+const HARNESS: [&str; 4] = ["control", "job", ".out", ".err"];
+
+fn bus_memory<D: Driver, const W: usize>(job: &Job, control: &Control) -> Result<Figures, Error> {
+    let before = own_memory()?;
+    let mut tx = D::sender::<W>(&at(job, control))?;
+    let sender = own_memory()? - before;
+    let alone = files(job)?;
+    control.meet(control.created(), 1)?;
+    control.wait_for(control.attached(), job.readers as u64)?;
+    let all = files(job)?;
+    tx.connect(job.readers)?;
+    tx.send(Source::<W>::new().next());
+    control.meet(control.finished(), 2)?;
+    let figure = |name: &str, value: f64| (name.to_string(), value);
+    Ok([figure("files", alone), figure("files a reader", (all - alone) / job.readers as f64), figure("sender", sender)]
+        .into())
+}
+
+fn handle_memory<D: Driver, const W: usize>(job: &Job, control: &Control) -> Result<Figures, Error> {
+    control.wait_for(control.created(), 1)?;
+    let before = own_memory()?;
+    let mut handles = Vec::new();
+    for index in 0..job.readers {
+        handles.push(D::receiver::<W>(&at(job, control), index)?);
+    }
+    let reader = (own_memory()? - before) / job.readers as f64;
+    control.attached().fetch_add(job.readers as u64, Release);
+    for rx in &mut handles {
+        let mut checker = Checker::<W>::new();
+        wait_until(control, || rx.receive(&mut |record| checker.check(record)) > 0)?;
+        verdict(&checker, true)?;
+    }
+    control.meet(control.finished(), 2)?;
+    Ok([("reader".to_string(), reader)].into())
+}
+
 // ---- many registered readers ----------------------------------------------------------------------------------------
 
 /// A lap takes so many bursts; the readers catch up between them.
@@ -273,6 +346,7 @@ fn bursts<D: Driver, const W: usize>(job: &Job, control: &Control) -> Result<Fig
             let before = ticks();
             tx.send_many(&mut source, size);
             spent += ticks() - before;
+            control.turn().store(source.sent(), Release);
             wait_until(control, || control.drained().load(Acquire) >= source.sent())?;
         }
         lap += 1;
@@ -296,18 +370,20 @@ fn many<D: Driver, const W: usize>(job: &Job, control: &Control) -> Result<Figur
     control.meet(control.ready(), 2)?;
     let mut told = 0;
     loop {
-        for (rx, checker) in &mut handles {
-            while rx.receive(&mut |record| checker.check(record)) > 0 {}
-        }
-        let least = handles.iter().map(|(_, checker)| checker.next).min().unwrap_or(0);
-        if least > told {
-            control.drained().store(least, Release);
-            told = least;
-        }
-        if control.sent().load(Acquire) == told + 1 {
+        // Only the publishing is timed: nobody reads meanwhile.
+        wait_until(control, || control.turn().load(Acquire) > told || control.sent().load(Acquire) == told + 1)?;
+        let turn = control.turn().load(Acquire);
+        if turn == told {
             break;
         }
-        control.check()?;
+        for (rx, checker) in &mut handles {
+            wait_until(control, || {
+                rx.receive(&mut |record| checker.check(record));
+                checker.next >= turn
+            })?;
+        }
+        told = turn;
+        control.drained().store(told, Release);
     }
     for (_, checker) in &handles {
         verdict(checker, true)?;

@@ -3,7 +3,6 @@
 use crate::clock;
 use crate::drivers::{self, Entry};
 use crate::job::{Idle, Job, Measure};
-use crate::peer::Kind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,8 +14,7 @@ pub struct Plan {
     sizes: Vec<usize>,
     readers: Vec<usize>,
     systems: Vec<String>,
-    pub json: Option<PathBuf>,
-    pub svg: Option<PathBuf>,
+    pub out: Option<PathBuf>,
     pub cores: Vec<usize>,
     pub ticks_per_ns: f64,
     window: Duration,
@@ -31,6 +29,16 @@ pub struct Group {
     pub jobs: Vec<Job>,
 }
 
+/// What is measured of everybody in a group.
+struct Shape {
+    measure: Measure,
+    size: usize,
+    readers: usize,
+    rate: u64,
+    /// Bytes of the ring, instead of each driver's own.
+    ring: Option<usize>,
+}
+
 const QUICK_SIZES: [usize; 6] = [8, 32, 48, 64, 1 << 10, 16 << 10];
 
 impl Plan {
@@ -43,8 +51,7 @@ impl Plan {
             sizes: Vec::new(),
             readers: Vec::new(),
             systems: Vec::new(),
-            json: None,
-            svg: None,
+            out: None,
             cores: allowed_cores(),
             ticks_per_ns: clock::calibrate(),
             window: Duration::ZERO,
@@ -63,8 +70,7 @@ impl Plan {
                 "--sizes" => plan.sizes = list(value()?, number)?,
                 "--readers" => plan.readers = list(value()?, number)?,
                 "--systems" => plan.systems = list(value()?, |word| Ok(word.to_string()))?,
-                "--json" => plan.json = Some(value()?.into()),
-                "--svg" => plan.svg = Some(value()?.into()),
+                "--out" => plan.out = Some(value()?.into()),
                 "--window" => plan.window = Duration::from_millis(number(value()?)? as u64),
                 "--cores" => plan.cores = list(value()?, number)?,
                 "--slots" => plan.slots = Some(number(value()?)?.next_power_of_two()),
@@ -88,40 +94,33 @@ impl Plan {
     /// Lists the groups of measurements, in the order they are run and shown.
     pub fn groups(&self) -> Vec<Group> {
         let sizes = if self.quick { &QUICK_SIZES[..] } else { &drivers::SIZES[..] };
-        let mut groups = Vec::new();
-        for &size in &sizes[..sizes.len() - usize::from(!self.quick)] {
-            self.add(&mut groups, Measure::Latency, size, 1, 0);
-        }
-        for &readers in if self.quick { &[1][..] } else { &[1, 2, 4, 8] } {
-            for &size in sizes {
-                self.add(&mut groups, Measure::Throughput, size, readers, 0);
-            }
-        }
-        for rate in [100_000, 1_000_000] {
-            self.add(&mut groups, Measure::Rate, 64, 1, rate);
-        }
-        for measure in [Measure::Wake, Measure::Idle, Measure::Attach] {
-            self.add(&mut groups, measure, 64, 1, 0);
-        }
-        for readers in [1, 8, 64, 512] {
-            self.add(&mut groups, Measure::Registered, 64, readers, 0);
-        }
-        for readers in [1, 64] {
-            self.add(&mut groups, Measure::Full, 64, readers, 0);
-        }
-        groups
+        let readers = if self.quick { &[1][..] } else { &[1, 2, 4, 8] };
+        let shape = |measure, size, readers| Shape { measure, size, readers, rate: 0, ring: None };
+        let mut shapes: Vec<Shape> =
+            sizes.iter().filter(|&&size| size <= 16 << 10).map(|&size| shape(Measure::Latency, size, 1)).collect();
+        shapes.extend(
+            readers.iter().flat_map(|&count| sizes.iter().map(move |&size| shape(Measure::Throughput, size, count))),
+        );
+        shapes.extend([100_000, 1_000_000].map(|rate| Shape { rate, ..shape(Measure::Rate, 64, 1) }));
+        shapes.extend([Measure::Wake, Measure::Idle].map(|measure| shape(measure, 64, 1)));
+        shapes.extend([64 << 10, 4 << 20].map(|ring| Shape { ring: Some(ring), ..shape(Measure::Attach, 64, 1) }));
+        shapes.push(shape(Measure::Memory, 64, 8));
+        shapes.extend([1, 8, 64, 512].map(|readers| shape(Measure::Registered, 64, readers)));
+        shapes.extend([1, 64].map(|readers| shape(Measure::Full, 64, readers)));
+        shapes.into_iter().filter_map(|shape| self.group(shape)).collect()
     }
 
-    fn add(&self, groups: &mut Vec<Group>, measure: Measure, size: usize, readers: usize, rate: u64) {
-        let wanted = chosen(&self.measures, &measure) && chosen(&self.sizes, &size) && chosen(&self.readers, &readers);
+    fn group(&self, shape: Shape) -> Option<Group> {
+        let wanted = chosen(&self.measures, &shape.measure)
+            && chosen(&self.sizes, &shape.size)
+            && chosen(&self.readers, &shape.readers);
         let jobs: Vec<Job> = drivers::ALL
             .iter()
-            .filter(|entry| wanted && self.includes(entry.facts.name) && takes_part(entry, measure, size, readers))
-            .flat_map(|entry| self.jobs(entry, measure, size, readers, rate))
+            .filter(|entry| wanted && self.includes(entry.facts.name) && takes_part(entry, &shape))
+            .flat_map(|entry| self.jobs(entry, &shape))
             .collect();
-        if let Some(job) = jobs.first() {
-            groups.push(Group { name: job.group(), jobs });
-        }
+        let name = jobs.first()?.group();
+        Some(Group { name, jobs })
     }
 
     fn includes(&self, name: &str) -> bool {
@@ -132,10 +131,15 @@ impl Plan {
             })
     }
 
-    fn jobs(&self, entry: &Entry, measure: Measure, size: usize, readers: usize, rate: u64) -> Vec<Job> {
+    fn jobs(&self, entry: &Entry, shape: &Shape) -> Vec<Job> {
         let facts = &entry.facts;
+        let &Shape { measure, size, readers, rate, ring } = shape;
         let stream = measure == Measure::Throughput;
-        let own = if stream { (facts.stream_bytes / size).clamp(8, facts.max_slots) } else { facts.latency_slots };
+        let own = match (ring, measure) {
+            (Some(bytes), _) => (bytes / size).min(facts.max_slots),
+            (_, Measure::Throughput | Measure::Registered) => (facts.stream_bytes / size).clamp(8, facts.max_slots),
+            _ => facts.latency_slots,
+        };
         let job = Job {
             measure,
             driver: facts.name.to_string(),
@@ -168,21 +172,15 @@ impl Plan {
     }
 }
 
-fn takes_part(entry: &Entry, measure: Measure, size: usize, readers: usize) -> bool {
-    let facts = &entry.facts;
+fn takes_part(entry: &Entry, shape: &Shape) -> bool {
+    let (facts, measure) = (&entry.facts, shape.measure);
     let there = facts.name != "lapwing-c" || std::env::var_os(crate::peer::lapwing_c::LIBRARY).is_some();
     let everybody = matches!(measure, Measure::Latency | Measure::Throughput);
-    let limit_fits = match (facts.kind, facts.name) {
-        (Kind::Limit, "limit-slot") => measure == Measure::Latency,
-        (Kind::Limit, "limit-slot-gated" | "limit-copy" | "limit-free") => measure != Measure::Latency,
-        _ => true,
-    };
-    (everybody || facts.more.contains(&measure))
+    there
+        && (everybody || facts.more.contains(&measure))
         && !facts.not.contains(&measure)
-        && limit_fits
-        && there
-        && size <= facts.max_size
-        && readers <= facts.max_readers
+        && shape.size <= facts.max_size
+        && shape.readers <= facts.max_readers
 }
 
 /// Without a choice everything is chosen.

@@ -1,11 +1,15 @@
 //! What was found: every figure of every round, its median and spread, and ratios within a round.
 
-use crate::drivers;
+use crate::drivers::{self, Entry};
 use crate::job::{Figures, Job};
 use crate::machine::Description;
 use crate::peer::Kind;
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
 
 /// How one measurement ended.
 pub struct Outcome {
@@ -21,7 +25,7 @@ impl Default for Outcome {
 }
 
 /// Median and spread over the rounds.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     pub median: f64,
     pub min: f64,
@@ -40,19 +44,28 @@ impl Spread {
         };
         Some(Self { median, min: values[0], max: *values.last()? })
     }
-
-    fn json(self) -> Value {
-        json!({ "median": self.median, "min": self.min, "max": self.max })
-    }
 }
 
 /// One driver in one group, round by round.
+#[derive(Serialize, Deserialize)]
 pub struct Row {
-    pub job: Job,
+    pub who: String,
     pub kind: Kind,
+    pub lossless: bool,
+    pub job: Job,
     pub rounds: BTreeMap<usize, Figures>,
     pub failures: Vec<String>,
     pub disturbed: usize,
+    /// Medians, spreads and ratios, worked out for readers of the file.
+    #[serde(default)]
+    derived: BTreeMap<String, Derived>,
+}
+
+/// A figure over all rounds, and its ratio to that of each other row within the same round.
+#[derive(Clone, Serialize, Deserialize)]
+struct Derived {
+    spread: Spread,
+    ratio_to: BTreeMap<String, Spread>,
 }
 
 impl Row {
@@ -69,24 +82,77 @@ impl Row {
         }))
     }
 
-    pub fn lossless(&self) -> bool {
-        drivers::find(&self.job.driver).is_some_and(|entry| entry.facts.lossless)
+    fn names(&self) -> BTreeSet<&String> {
+        self.rounds.values().flat_map(Figures::keys).collect()
     }
 }
 
+#[derive(Serialize, Deserialize)]
 pub struct Group {
     pub name: String,
     pub rows: Vec<Row>,
 }
 
+impl Group {
+    fn derive(&mut self) {
+        let derived: Vec<BTreeMap<String, Derived>> = self
+            .rows
+            .iter()
+            .map(|row| {
+                let of = |name: &String| {
+                    let ratio = |other: &Row| Some((other.who.clone(), row.ratio(name, other)?));
+                    let ratio_to = self.rows.iter().filter_map(ratio).collect();
+                    Some((name.clone(), Derived { spread: row.spread(name)?, ratio_to }))
+                };
+                row.names().into_iter().filter_map(of).collect()
+            })
+            .collect();
+        self.rows.iter_mut().zip(derived).for_each(|(row, derived)| row.derived = derived);
+    }
+}
+
+/// How somebody was set up, and on whose advice.
+#[derive(Serialize, Deserialize)]
+pub struct Setting {
+    pub who: String,
+    pub lossless: bool,
+    pub setting: String,
+    pub advice: String,
+}
+
+#[derive(Serialize, Deserialize)]
 pub struct Results {
     pub machine: Description,
+    /// Peers that do not build here.
+    pub missing: Vec<String>,
+    pub settings: Vec<Setting>,
     pub groups: Vec<Group>,
 }
 
 impl Results {
     pub fn new(machine: Description) -> Self {
-        Self { machine, groups: Vec::new() }
+        let setting = |entry: &Entry| Setting {
+            who: entry.facts.name.into(),
+            lossless: entry.facts.lossless,
+            setting: entry.facts.setting.into(),
+            advice: entry.facts.advice.into(),
+        };
+        let missing = std::env::var("PEERS_MISSING").unwrap_or_default();
+        Self {
+            machine,
+            missing: missing.split_whitespace().map(String::from).collect(),
+            settings: drivers::ALL.iter().map(setting).collect(),
+            groups: Vec::new(),
+        }
+    }
+
+    pub fn read(path: &Path) -> Result<Self, Box<dyn Error>> {
+        Ok(serde_json::from_reader(BufReader::new(File::open(path)?))?)
+    }
+
+    pub fn write(&mut self, path: &Path) -> Result<(), Box<dyn Error>> {
+        self.groups.iter_mut().for_each(Group::derive);
+        Ok(std::fs::write(path, serde_json::to_string_pretty(self)?)?)
     }
 
     pub fn add(&mut self, round: usize, group: &str, job: &Job, outcome: Outcome) {
@@ -95,9 +161,18 @@ impl Results {
             self.groups.len() - 1
         });
         let rows = &mut self.groups[at].rows;
-        let at = rows.iter().position(|row| row.job.who() == job.who()).unwrap_or_else(|| {
-            let kind = drivers::find(&job.driver).map_or(Kind::Peer, |entry| entry.facts.kind);
-            rows.push(Row { job: job.clone(), kind, rounds: BTreeMap::new(), failures: Vec::new(), disturbed: 0 });
+        let at = rows.iter().position(|row| row.who == job.who()).unwrap_or_else(|| {
+            let facts = &drivers::find(&job.driver).expect("planned from the list").facts;
+            rows.push(Row {
+                who: job.who(),
+                kind: facts.kind,
+                lossless: facts.lossless,
+                job: job.clone(),
+                rounds: BTreeMap::new(),
+                failures: Vec::new(),
+                disturbed: 0,
+                derived: BTreeMap::new(),
+            });
             rows.len() - 1
         });
         let row = &mut rows[at];
@@ -110,58 +185,15 @@ impl Results {
         }
     }
 
+    pub fn group(&self, name: &str) -> Option<&Group> {
+        self.groups.iter().find(|group| group.name == name)
+    }
+
     /// Counts a driver's failures in a group.
     pub fn failures(&self, group: &str, who: &str) -> usize {
-        let group = self.groups.iter().find(|known| known.name == group);
-        group.and_then(|group| group.rows.iter().find(|row| row.job.who() == who)).map_or(0, |row| row.failures.len())
+        let row = self.group(group).and_then(|group| group.rows.iter().find(|row| row.who == who));
+        row.map_or(0, |row| row.failures.len())
     }
-
-    pub fn to_json(&self) -> String {
-        let groups: Vec<Value> = self.groups.iter().map(group_json).collect();
-        let machine: BTreeMap<&String, &String> =
-            self.machine.facts.iter().map(|(name, value)| (name, value)).collect();
-        let settings: BTreeMap<&str, Value> = drivers::ALL
-            .iter()
-            .map(|entry| (entry.facts.name, json!({ "setting": entry.facts.setting, "advice": entry.facts.advice })))
-            .collect();
-        let all = json!({ "machine": machine, "settings": settings, "measurements": groups });
-        serde_json::to_string_pretty(&all).expect("serialises")
-    }
-}
-
-fn group_json(group: &Group) -> Value {
-    let rows: Vec<Value> = group
-        .rows
-        .iter()
-        .map(|row| {
-            let names: std::collections::BTreeSet<&String> = row.rounds.values().flat_map(Figures::keys).collect();
-            let figures: BTreeMap<&String, Value> = names
-                .into_iter()
-                .filter_map(|name| {
-                    let rounds: Vec<Option<f64>> =
-                        row.rounds.values().map(|figures| figures.get(name).copied()).collect();
-                    let ratios: BTreeMap<String, Value> = group
-                        .rows
-                        .iter()
-                        .filter_map(|other| Some((other.job.who(), row.ratio(name, other)?.json())))
-                        .collect();
-                    let spread = row.spread(name)?.json();
-                    Some((name, json!({ "spread": spread, "rounds": rounds, "ratio_to": ratios })))
-                })
-                .collect();
-            json!({
-                "who": row.job.who(),
-                "kind": format!("{:?}", row.kind),
-                "lossless": row.lossless(),
-                "slots": row.job.slots,
-                "idle": format!("{:?}", row.job.idle),
-                "failures": row.failures,
-                "disturbed": row.disturbed,
-                "figures": figures,
-            })
-        })
-        .collect();
-    json!({ "name": group.name, "rows": rows })
 }
 
 #[cfg(test)]

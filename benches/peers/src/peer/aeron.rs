@@ -36,7 +36,7 @@ impl<const CLAIM: bool> Driver for AeronIpc<CLAIM> {
         stream_bytes: 4 << 20,
         max_slots: usize::MAX,
         stream_idle: Idle::Spin,
-        more: if CLAIM { &[] } else { &[Measure::Rate] },
+        more: if CLAIM { &[] } else { &[Measure::Rate, Measure::Memory] },
         setting: if CLAIM {
             "exclusive publication, try_claim; driver shared-threaded on the readers' core; MTU 65504"
         } else {

@@ -15,7 +15,7 @@ impl Driver for Bcast {
         name: "bcast",
         lossless: false,
         stream_idle: Idle::Spin,
-        more: &[Measure::Rate, Measure::Attach],
+        more: &[Measure::Rate, Measure::Attach, Measure::Memory],
         setting: "publish into the ring; read_batch in streams, receive_next in ping-pong; memory locked, as it always is",
         advice: "https://docs.rs/bcast/1.0.0-rc.7/bcast/#benchmarking",
         ..Facts::DEFAULT

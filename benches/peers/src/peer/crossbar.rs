@@ -13,7 +13,7 @@ impl Driver for Crossbar {
         max_size: 1 << 10,
         max_readers: 8,
         stream_idle: Idle::Spin,
-        more: &[Measure::Rate, Measure::Attach, Measure::Full],
+        more: &[Measure::Rate, Measure::Attach, Measure::Memory, Measure::Full],
         setting: "PodBus, bounded, watermark 1; publish, try_recv",
         advice: "https://docs.rs/crossbar/1.1.0/crossbar/struct.PodBus.html",
         ..Facts::DEFAULT

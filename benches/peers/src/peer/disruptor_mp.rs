@@ -89,7 +89,7 @@ impl<L: Layout, const BATCHES: bool> Driver for DisruptorMp<L, BATCHES> {
         more: if BATCHES || L::PACKED {
             &[]
         } else {
-            &[Measure::Rate, Measure::Attach, Measure::Registered, Measure::Full]
+            &[Measure::Rate, Measure::Attach, Measure::Memory, Measure::Registered, Measure::Full]
         },
         not: if BATCHES { &[Measure::Latency] } else { &[] },
         setting: if BATCHES {

@@ -27,7 +27,7 @@ impl<const BLOCKING: bool> Driver for Iceoryx2<BLOCKING> {
         lossless: BLOCKING,
         latency_slots: 64,
         max_slots: QUEUE,
-        more: if BLOCKING { &[Measure::Rate, Measure::Attach] } else { &[] },
+        more: if BLOCKING { &[Measure::Rate, Measure::Attach, Measure::Memory] } else { &[] },
         setting: if BLOCKING {
             "no overflow, RetryUntilDelivered; loan_uninit and send; polled, 64 samples held in streams"
         } else {

@@ -51,11 +51,13 @@ const fn name(read: u8, write: u8) -> &'static str {
 
 const fn setting(read: u8, write: u8) -> &'static str {
     match (read, write) {
-        (COPY, PUBLISH) => "publish, try_next (copied out)",
-        (DRAINS, PUBLISH) => "publish, drain (copied out, one commit for up to 256)",
-        (PINNED, PUBLISH) => "publish, drain by a pinned reader (borrowed from the ring)",
-        (LOSSY, PUBLISH) => "publish, drain by a lossy reader",
-        (OBSERVER, PUBLISH) => "publish, drain by an observer",
+        (COPY, PUBLISH) => "publish, try_next one by one (copied out)",
+        (DRAINS, PUBLISH) => "publish, drain (copied out, one commit for up to 256 records)",
+        (PINNED, PUBLISH) => {
+            "publish; a pinned reader (borrowed from the ring), drain in streams, try_next in ping-pong"
+        }
+        (LOSSY, PUBLISH) => "publish; a lossy reader, drain in streams, try_next in ping-pong",
+        (OBSERVER, PUBLISH) => "publish; an observer, drain in streams, try_next in ping-pong",
         (COPY, CLAIM) => "claim and commit, try_next (copied out)",
         (DRAINS, BATCHES) => "batches of 32, drain",
         (PINNED, BATCHES) => "batches of 32, drain by a pinned reader",
@@ -74,13 +76,20 @@ impl<const READ: u8, const WRITE: u8> Driver for Lapwing<READ, WRITE> {
         max_slots: 65_536,
         stream_idle: Idle::Spin,
         more: match (READ, WRITE) {
-            (COPY, PUBLISH) => {
-                &[Measure::Rate, Measure::Wake, Measure::Idle, Measure::Attach, Measure::Registered, Measure::Full]
-            }
-            (PINNED, PUBLISH) => &[Measure::Rate, Measure::Attach, Measure::Registered],
+            (COPY, PUBLISH) => &[
+                Measure::Rate,
+                Measure::Wake,
+                Measure::Idle,
+                Measure::Attach,
+                Measure::Memory,
+                Measure::Registered,
+                Measure::Full,
+            ],
+            (PINNED, PUBLISH) => &[Measure::Rate, Measure::Registered],
+            (OBSERVER, PUBLISH) => &[Measure::Attach, Measure::Memory],
             _ => &[],
         },
-        not: if WRITE == BATCHES { &[Measure::Latency] } else { &[] },
+        not: if WRITE == BATCHES || READ == DRAINS { &[Measure::Latency] } else { &[] },
         setting: setting(READ, WRITE),
         advice: "its own documentation",
         ..Facts::DEFAULT
@@ -99,7 +108,7 @@ impl<const READ: u8, const WRITE: u8> Driver for Lapwing<READ, WRITE> {
         if READ == OBSERVER {
             let mut observer = Observer::open(path, Start::Oldest)?;
             observer.set_wait(Wait::Park);
-            return Ok(Listener { reader: None, observer: Some(observer) });
+            return Ok(Listener { reader: None, observer: Some(observer), stream: at.is_stream() });
         }
         let class = match READ {
             PINNED => Class::Pinned,
@@ -107,7 +116,7 @@ impl<const READ: u8, const WRITE: u8> Driver for Lapwing<READ, WRITE> {
             _ => Class::Gating,
         };
         let options = Reader::options().class(class).start(Start::Oldest).prefault(at.job.measure != Measure::Attach);
-        Ok(Listener { reader: Some(options.open(path)?), observer: None })
+        Ok(Listener { reader: Some(options.open(path)?), observer: None, stream: at.is_stream() })
     }
 }
 
@@ -158,59 +167,59 @@ impl<const W: usize, const WRITE: u8> Sender<W> for Publisher<WRITE> {
 pub struct Listener<const READ: u8> {
     reader: Option<Reader>,
     observer: Option<Observer>,
+    stream: bool,
 }
 
-fn unexpected(next: &Next) -> usize {
+/// Hands over what a call for one record returned.
+#[inline(always)]
+fn one<const W: usize>(next: lapwing::Result<Next<'_>>, sink: &mut impl FnMut(&[u64; W])) -> usize {
     match next {
-        Next::Empty | Next::Gap(_) => 0,
+        Ok(Next::Record(record)) => {
+            record::from_bytes(record.payload(), sink);
+            1
+        }
+        other => nothing(other),
+    }
+}
+
+fn nothing(next: lapwing::Result<Next<'_>>) -> usize {
+    match next {
+        Ok(Next::Empty | Next::Gap(_)) => 0,
         // The sender is gone: what it sent is here already.
-        Next::Absent | Next::Closed(_) | Next::Replaced | Next::Orphaned => 0,
+        Ok(Next::Absent | Next::Closed(_) | Next::Replaced | Next::Orphaned) => 0,
         other => panic!("unexpected: {other:?}"),
     }
+}
+
+/// Drains a reader or an observer; the sink sees each record.
+macro_rules! drain {
+    ($from:expr, $sink:expr) => {
+        match $from.drain(DRAIN, |record| record::from_bytes(record.payload(), $sink)) {
+            Ok((count, Next::Empty)) => count,
+            Ok((count, next)) => count + nothing(Ok(next)),
+            Err(error) => panic!("drain: {error}"),
+        }
+    };
 }
 
 impl<const W: usize, const READ: u8> Receiver<W> for Listener<READ> {
     #[inline(always)]
     fn receive(&mut self, sink: &mut impl FnMut(&[u64; W])) -> usize {
+        let singly = READ == COPY || !self.stream;
         if READ == OBSERVER {
             let observer = self.observer.as_mut().expect("an observer");
-            let (count, next) = observer
-                .drain(DRAIN, |record| record::from_bytes(record.payload(), sink))
-                .unwrap_or_else(|error| panic!("drain: {error}"));
-            unexpected(&next);
-            return count;
+            return if singly { one(observer.try_next(), sink) } else { drain!(observer, sink) };
         }
         let reader = self.reader.as_mut().expect("a reader");
-        if READ == COPY {
-            match reader.try_next().unwrap_or_else(|error| panic!("try_next: {error}")) {
-                Next::Record(record) => {
-                    record::from_bytes(record.payload(), sink);
-                    1
-                }
-                other => unexpected(&other),
-            }
-        } else {
-            let (count, next) = reader
-                .drain(DRAIN, |record| record::from_bytes(record.payload(), sink))
-                .unwrap_or_else(|error| panic!("drain: {error}"));
-            unexpected(&next);
-            count
-        }
+        if singly { one(reader.try_next(), sink) } else { drain!(reader, sink) }
     }
 
     fn receive_parked(&mut self, sink: &mut impl FnMut(&[u64; W])) -> usize {
         let timeout = std::time::Duration::from_millis(200);
-        let next = match (self.reader.as_mut(), self.observer.as_mut()) {
-            (Some(reader), _) => reader.next_timeout(timeout),
-            (_, Some(observer)) => observer.next_timeout(timeout),
-            _ => unreachable!(),
-        };
-        match next.expect("next") {
-            Next::Record(record) => {
-                record::from_bytes(record.payload(), sink);
-                1
-            }
-            other => unexpected(&other),
+        match (self.reader.as_mut(), self.observer.as_mut()) {
+            (Some(reader), _) => one(reader.next_timeout(timeout), sink),
+            (_, Some(observer)) => one(observer.next_timeout(timeout), sink),
+            _ => unreachable!("one of them is there"),
         }
     }
 }

@@ -124,7 +124,7 @@ impl Driver for LapwingC {
         stream_bytes: 4 << 20,
         max_slots: 65_536,
         stream_idle: Idle::Spin,
-        more: &[Measure::Rate, Measure::Wake, Measure::Attach],
+        more: &[Measure::Rate, Measure::Wake, Measure::Attach, Measure::Memory],
         setting: "the C interface: lapwing_writer_publish; lapwing_reader_poll of 256 in streams, lapwing_reader_next in ping-pong",
         advice: "include/lapwing.h",
         ..Facts::DEFAULT

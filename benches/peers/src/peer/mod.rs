@@ -3,6 +3,7 @@
 use crate::job::{At, Idle, Job};
 use crate::record::Source;
 use crate::shared::Control;
+use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "aeron")]
 pub mod aeron;
@@ -26,7 +27,8 @@ pub mod threads;
 pub type Error = Box<dyn std::error::Error>;
 
 /// What somebody is, in the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     Limit,
     Lapwing,

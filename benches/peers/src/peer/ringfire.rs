@@ -20,7 +20,15 @@ impl<const LOSSLESS: bool> Driver for Ringfire<LOSSLESS> {
         max_readers: 512,
         stream_idle: Idle::Pace(1000),
         more: if LOSSLESS {
-            &[Measure::Rate, Measure::Wake, Measure::Idle, Measure::Attach, Measure::Registered, Measure::Full]
+            &[
+                Measure::Rate,
+                Measure::Wake,
+                Measure::Idle,
+                Measure::Attach,
+                Measure::Memory,
+                Measure::Registered,
+                Measure::Full,
+            ]
         } else {
             &[]
         },
