@@ -1,7 +1,9 @@
 //! Publish and read, alone and against a reader on another core: for regressions, not for claims.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use lapwing::{Bus, Class, Next, Observer, Options, Policy, Reader, Start, Wait, Writer};
+use lapwing::{Bus, Class, Next, Observer, Options, Policy, Reader, Start, Writer};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use std::thread;
 
 const SIZES: [usize; 7] = [8, 48, 64, 256, 1024, 16 << 10, 64 << 10];
 const CAPACITY: u64 = 4 << 20;
+const CLASSES: [Class; 3] = [Class::Gating, Class::Lossy, Class::Pinned];
 
 /// A bus of its own for one benchmark.
 struct Place(PathBuf);
@@ -55,7 +58,7 @@ fn publish_alone(c: &mut Criterion) {
 
 /// Publish and read by turns in one thread: what both cost without a transfer between cores.
 fn publish_and_read(c: &mut Criterion) {
-    for class in [Class::Gating, Class::Lossy, Class::Pinned] {
+    for class in CLASSES {
         let mut group = c.benchmark_group(format!("publish and read, {class}"));
         for size in SIZES {
             let place = Place::new();
@@ -73,6 +76,22 @@ fn publish_and_read(c: &mut Criterion) {
         }
         group.finish();
     }
+    let mut group = c.benchmark_group("publish and read, observer");
+    for size in SIZES {
+        let place = Place::new();
+        let mut writer = place.writer();
+        let mut observer = Observer::open(&place.0, Start::Latest).expect("an observer");
+        let payload = vec![7; size];
+        group.throughput(Throughput::Bytes(size as u64));
+        group.bench_function(BenchmarkId::from_parameter(size), |b| {
+            b.iter(|| {
+                writer.publish(black_box(&payload)).expect("nobody is in the way");
+                let Ok(Next::Record(record)) = observer.try_next() else { panic!("the record is there") };
+                black_box(record.payload()[size - 1]);
+            });
+        });
+    }
+    group.finish();
 }
 
 /// The other ways to publish 64 bytes, each read by an observer.
@@ -121,17 +140,35 @@ fn ways_to_publish(c: &mut Criterion) {
     group.finish();
 }
 
-/// A spinning reader in another thread drains everything: the writer waits for it when the ring is full.
-fn against_a_reader(c: &mut Criterion) {
-    let mut group = c.benchmark_group("publish against a reader");
+/// Runs the calling thread on one core from now on: the first it may use, or the last.
+fn pin(last: bool) {
+    let here = Pid::from_raw(0);
+    let allowed = sched_getaffinity(here).expect("the cores of this process");
+    let mut cores = (0..CpuSet::count()).filter(|&core| allowed.is_set(core).unwrap_or(false));
+    let core = if last { cores.next_back() } else { cores.next() };
+    let mut one = CpuSet::new();
+    one.set(core.expect("a core")).expect("a core's number");
+    sched_setaffinity(here, &one).expect("a core that is allowed");
+}
+
+fn against_readers(c: &mut Criterion) {
+    CLASSES.into_iter().for_each(|class| against_a_reader(c, class));
+}
+
+/// A spinning reader on another core drains everything: the writer waits for it when the ring is full.
+fn against_a_reader(c: &mut Criterion, class: Class) {
+    let everywhere = sched_getaffinity(Pid::from_raw(0)).expect("the cores of this process");
+    let mut group = c.benchmark_group(format!("publish against a reader, {class}"));
     for size in SIZES {
         let place = Place::new();
         let mut writer = place.writer();
         let stop = Arc::new(AtomicBool::new(false));
-        let mut reader = Reader::options().wait(Wait::Spin).prefault(true).open(&place.0).expect("a reader");
+        let mut reader = Reader::options().class(class).prefault(true).open(&place.0).expect("a reader");
+        pin(false);
         let reading = {
             let stop = Arc::clone(&stop);
             thread::spawn(move || {
+                pin(true);
                 while !stop.load(Ordering::Relaxed) {
                     reader.drain(256, |record| _ = black_box(record.payload()[0])).expect("records");
                 }
@@ -144,9 +181,10 @@ fn against_a_reader(c: &mut Criterion) {
         });
         stop.store(true, Ordering::Relaxed);
         reading.join().expect("the reader ends");
+        sched_setaffinity(Pid::from_raw(0), &everywhere).expect("the cores of before");
     }
     group.finish();
 }
 
-criterion_group!(benches, publish_alone, publish_and_read, ways_to_publish, against_a_reader);
+criterion_group!(benches, publish_alone, publish_and_read, ways_to_publish, against_readers);
 criterion_main!(benches);
