@@ -1,10 +1,9 @@
 //! `bench`: its report on this machine, its plots, and what it leaves behind: nothing.
 
-#[path = "support/schema.rs"]
-mod schema;
 mod support;
 
 use std::fs;
+use support::schema;
 use support::{Place, run};
 
 #[test]

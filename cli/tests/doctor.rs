@@ -1,13 +1,12 @@
 //! `doctor`: each finding about a bus produced for real, the exit code, and the schema.
 
-#[path = "support/schema.rs"]
-mod schema;
 mod support;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use support::schema;
 use support::{Place, Process, Ran, numbered, run};
 
 /// What it found, and its exit code; both checked against each other and the schema.

@@ -1,7 +1,5 @@
 //! `export`: what is scraped is what `stat` says, and no asker, however odd, keeps it from answering or makes it grow.
 
-#[path = "support/schema.rs"]
-mod schema;
 mod support;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -14,6 +12,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::ops::Deref;
 use std::time::{Duration, Instant};
+use support::schema;
 use support::{PATIENCE, Place, Process, numbered, run, stat, until};
 
 /// An exporter on a port of its own.

@@ -142,7 +142,7 @@ impl Body {
         let used = if buffer.is_null() { 0 } else { buffer.align_offset(8) };
         let in_place = buffer.is_null() && self.pinned;
         let mut sink = Sink { records, count: 0, in_place, buffer, size, used, arena: &mut self.arena, refused: None };
-        // SAFETY (of `take`): by the caller's promise, and no more than `max` are handed out.
+        // SAFETY: by the caller's promise, and no more than `max` are handed out.
         let handle = |record: Record<'_>| unsafe { sink.take(&record) };
         let (count, next) = self.source.next_many(max, timeout_ns, handle).map_err(|error| fail_with(&error))?;
         if count == 0 {
