@@ -59,7 +59,8 @@ fn what_is_no_record_waits_for_the_next_call() {
         writer.publish_tagged(i as u32, text(i).as_bytes()).unwrap();
     }
     writer.close().unwrap();
-    let tell = |next: &mut dyn FnMut(&mut dyn FnMut(Record<'_>) -> bool) -> (usize, String)| {
+    type Handle<'h> = &'h mut dyn FnMut(Record<'_>) -> bool;
+    let tell = |next: &mut dyn FnMut(Handle<'_>) -> (usize, String)| {
         let mut seen = Vec::new();
         let (count, first) = next(&mut |_| panic!("the gap comes first"));
         assert_eq!(count, 0);
