@@ -531,6 +531,15 @@ pub(crate) fn finish_replacement(paths: &Paths) -> Result<()> {
     rename(&paths.new_ring, &paths.ring)
 }
 
+/// Says whether a bus can be built here without replacing anything: nothing is there, or a ring whose removal ended half-way.
+///
+/// A removal takes the table first and a creation brings the ring last, so nothing else leaves a ring without any table.
+pub(crate) fn is_vacant(paths: &Paths) -> bool {
+    let tables = [&paths.table, &paths.new_table];
+    id_at(&paths.ring).is_none()
+        || tables.into_iter().all(|table| id_at(table).is_none()) && attach_ring(&paths.ring, Role::Writer).is_ok()
+}
+
 /// Removes a bus and everything its creators may have left. Fails while a writer is alive.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     let paths = Paths::of(path);

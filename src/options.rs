@@ -184,7 +184,7 @@ impl Options {
         let paths = Paths::of(path);
         let mut locks = self.lock_for(path, &paths, existing)?;
         let opens = matches!(existing, Existing::Open | Existing::Await);
-        if !opens || files::id_at(&paths.ring).is_none() {
+        if !opens || files::is_vacant(&paths) {
             files::build(&paths, &facts, self.access, &mut locks)?;
         }
         Writer::with_locks(path, locks, self.memory)
@@ -193,7 +193,7 @@ impl Options {
     /// Takes the writer's lock, once it is clear that what is there may be touched.
     fn lock_for(&self, path: &Path, paths: &Paths, existing: Existing) -> Result<WriterLocks> {
         let check = || match existing {
-            _ if files::id_at(&paths.ring).is_none() => Ok(()),
+            _ if files::is_vacant(paths) => Ok(()),
             Existing::Refuse => Err(Error::AlreadyExists { path: path.into() }),
             // Whatever is wrong with it is said before anybody waits for its writer.
             Existing::Open | Existing::Await => files::attach_ring(path, Role::Writer).map(drop),
