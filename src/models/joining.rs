@@ -142,6 +142,22 @@ fn a_refused_publish_takes_nothing_away() {
     });
 }
 
+/// A record for which the joiner leaves some room and not enough: what was intended is taken back whole.
+#[test]
+fn a_refused_large_publish_intends_nothing() {
+    explore("a refused large publish intends nothing", 2, || {
+        let (bus, mut writer) = Bus::published(256, 32, 1, 8);
+        let publish = thread::spawn(move || {
+            let before = writer.bus.limit();
+            if writer.publish_this(&[0; 6]).is_err() {
+                assert_eq!(writer.bus.ring.get(at::INTENT), before, "refused, yet it still intends to");
+            }
+        });
+        bus.join(0, Class::Gating, bus.place(2)).unwrap();
+        publish.join().unwrap();
+    });
+}
+
 /// A writer that stands still before any store of an extension, and may go on any time: who joins meanwhile is above its intent.
 ///
 /// Both stand still in turn, so there is nothing for loom to interleave.
