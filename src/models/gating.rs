@@ -4,6 +4,7 @@ use super::rig::{Bus, RECORD, Read, Reader, Writer, explore};
 use crate::layout::ring as at;
 use crate::publish::Refused;
 use crate::report::Class;
+use crate::ring::Place;
 use crate::sync::Ordering;
 use crate::sys;
 use crate::table::Phase;
@@ -57,6 +58,21 @@ fn the_runner_up_counts_once_the_slowest_has_moved() {
         }
         publish.join().unwrap();
         assert_eq!(Reader::new(&bus, bus.place(2)).read_carefully(), Read::Record(2, 0));
+    });
+}
+
+/// The same where scans are far apart, as in rings of more than a few records. Nothing here is concurrent.
+#[test]
+fn the_runner_up_counts_between_scans() {
+    explore("the runner-up counts between scans", 0, || {
+        let (bus, mut writer) = Bus::published(2048, 32, 2, 64);
+        bus.seat(0, Class::Gating, bus.place(2));
+        bus.seat(1, Class::Gating, bus.place(3));
+        writer.publish().expect("room for one, found by a scan");
+        let Place { position, sequence } = bus.place(30);
+        bus.table.slot(0).move_cursor(position, sequence);
+        writer.publish().expect("room for another, found by a look at the slowest");
+        assert!(writer.publish().is_err(), "the other reader was forgotten");
     });
 }
 
