@@ -82,8 +82,12 @@ pub(crate) fn victim(stage: &mut Stage) {
                 let next = if who == "event" { reader.try_next() } else { reader.next() };
                 match next {
                     Ok(Next::Record(record)) => {
-                        // A pinned reader's bytes may have turned to zeros since, and nobody else's.
-                        if class != Class::Pinned || record.payload().iter().any(|&byte| byte != 0) {
+                        if class == Class::Pinned {
+                            // Its bytes may turn into zeros at any time, and into nothing else.
+                            let (found, wanted) = (record.payload().to_vec(), payload(record.sequence(), LONGEST));
+                            assert_eq!(found.len(), wanted.len());
+                            assert!(found.iter().zip(&wanted).all(|(found, wanted)| found == wanted || *found == 0));
+                        } else {
                             assert_whole(&record, LONGEST);
                         }
                         warm(&mut seen);
