@@ -5,8 +5,8 @@
 
 use crate::error::{Error, Result};
 use crate::files::Paths;
-use crate::layout::Geometry;
-use crate::report::{Class, ReaderId, ReaderInfo};
+use crate::layout::{Geometry, ring as at};
+use crate::report::{ReaderId, ReaderInfo, State};
 use crate::ring::{Place, Ring};
 use crate::sys::{self, LockFile};
 use crate::table::{Phase, Slot, Table, lock_byte, name_lock_byte};
@@ -44,7 +44,13 @@ impl<'a> Registry<'a> {
         let look = || {
             let before = words.control();
             let alive = self.alive(slot)?;
-            let info = ReaderInfo::of(words, self.geometry(), head.position, head.sequence, alive);
+            let mut info = ReaderInfo::of(words, self.geometry(), head.position, head.sequence, alive);
+            if let Some(info) = &mut info
+                && self.ring.get(at::FLAGS) & at::NO_PINNED != 0
+            {
+                // Who says it is pinned where that is forbidden is lying, and the table is not trusted.
+                info.evictable = info.state != State::Evicted;
+            }
             // Else a reader may have taken the slot after its lock was looked at: it would seem dead on arrival.
             Ok((info, alive || words.control() == before))
         };
@@ -80,7 +86,7 @@ impl<'a> Registry<'a> {
                 return Ok(None);
             }
             let Some(info) = self.info(slot.index(), head)?.filter(|info| info.id == id) else { return Ok(None) };
-            if control.class() == Class::Pinned && info.alive {
+            if info.state != State::Evicted && !info.evictable {
                 return Err(Error::NotEvictable { id: info.id.0, pid: info.pid });
             }
             if slot.transition(control, control.with(Phase::Evicted)) {

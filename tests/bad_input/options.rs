@@ -2,9 +2,12 @@
 
 use crate::common::Place;
 use crate::{beside, files_in};
+use lapwing::layout::HEADER;
 use lapwing::*;
 use std::ffi::CString;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 #[test]
@@ -168,6 +171,25 @@ fn pinned_readers_can_be_forbidden_and_reasons_are_short() {
     let long = "x".repeat(121);
     assert!(matches!(writer.close_with(1, &long), Err(Error::InvalidOption { field: "reason", .. })));
     assert_eq!(Bus::inspect(place.bus()).unwrap().writer.closed, None);
+}
+
+#[test]
+fn nobody_is_pinned_who_may_not_be() {
+    let place = Place::new("liar");
+    let mut writer = Options::new().capacity(4096).pinned(false).create(place.bus()).unwrap();
+    let mut reader = Reader::open(place.bus()).unwrap();
+    // The class lies in the second lowest byte of the control word, the first of the slot.
+    let table = File::options().read(true).write(true).open(beside(&place.bus(), ".readers")).unwrap();
+    let mut control = [0; 8];
+    table.read_exact_at(&mut control, HEADER).unwrap();
+    let lie = u64::from_ne_bytes(control) & !0xff00 | (Class::Pinned as u64) << 8;
+    table.write_all_at(&lie.to_ne_bytes(), HEADER).unwrap();
+    assert_eq!(writer.readers().unwrap()[0].class, Class::Pinned);
+    writer.set_policy(Policy::Evict);
+    for _ in 0..100 {
+        writer.publish(&[0; 100]).unwrap();
+    }
+    assert!(matches!(reader.try_next().unwrap(), Next::Evicted(_)));
 }
 
 // ---- a file system that is too small ------------------------------------------------------------------------------
