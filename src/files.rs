@@ -12,6 +12,7 @@ use crate::ring::Ring;
 use crate::sync::Ordering;
 use crate::sys::{self, LockFile, Origin};
 use crate::table::Table;
+use crate::trace::changed;
 use crate::wake;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -435,7 +436,16 @@ pub(crate) fn build(paths: &Paths, facts: &Facts, access: Access, locks: &mut Wr
     rename(&paths.new_ring, &paths.ring)?;
     if let Some((old, table)) = old {
         mark_replaced(&old.ring, &table);
+        changed!(info, "replaced", paths.ring, bus_id = old.facts.bus_id, by = facts.bus_id);
     }
+    changed!(
+        info,
+        "created",
+        paths.ring,
+        bus_id = facts.bus_id,
+        capacity = facts.geometry.capacity,
+        slots = facts.geometry.slots,
+    );
     Ok(())
 }
 
@@ -560,7 +570,9 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     if let Some((old, table)) = old {
         mark_replaced(&old.ring, &table);
     }
-    [&paths.ring, &paths.new_ring, &paths.new_table, &paths.lock].into_iter().try_for_each(unlink)
+    [&paths.ring, &paths.new_ring, &paths.new_table, &paths.lock].into_iter().try_for_each(unlink)?;
+    changed!(info, "removed", paths.ring);
+    Ok(())
 }
 
 /// Refuses to replace or unlink what is not a bus; one that cannot be attached to any more still is one by its magic.

@@ -76,6 +76,8 @@ mod stream;
 mod sync;
 mod sys;
 mod table;
+#[cfg(not(loom))]
+mod trace;
 mod wake;
 #[cfg(not(loom))]
 mod writer;

@@ -9,6 +9,7 @@ use crate::start::Start;
 use crate::stream::{Filter, Next, Poll, Record, Stream, Wait};
 use crate::sync::Ordering;
 use crate::table::Table;
+use crate::trace::changed;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,14 @@ impl Observer {
         let (epoch, closed) = (ring.get(at::EPOCH), ring.get(at::CLOSED_EPOCH));
         let told = if epoch > closed { closed } else { closed.saturating_sub(1) };
         let gap = Gap { first: asked, end: place.sequence };
+        changed!(
+            info,
+            "attached",
+            attached.paths.ring,
+            role = "observer",
+            sequence = place.sequence,
+            missed = gap.count()
+        );
         let stream = Stream::new(attached, place, told, Filter::default(), true);
         Ok(Self { stream, table, wait: Wait::Park, gap: (!gap.is_empty()).then_some(gap) })
     }

@@ -10,6 +10,7 @@ use crate::report::{ReaderId, ReaderInfo, State};
 use crate::ring::{Place, Ring};
 use crate::sys::{self, LockFile};
 use crate::table::{Phase, Slot, Table, lock_byte, name_lock_byte};
+use crate::trace::changed;
 use std::fs::File;
 use std::time::Duration;
 
@@ -91,6 +92,16 @@ impl<'a> Registry<'a> {
             }
             if slot.transition(control, control.with(Phase::Evicted)) {
                 slot.count_eviction();
+                changed!(
+                    warn,
+                    "evicted",
+                    self.paths.ring,
+                    reader = info.id.0,
+                    name = info.name.as_deref(),
+                    pid = info.pid,
+                    cursor = info.cursor,
+                    pending = info.pending,
+                );
                 return Ok(Some(info));
             }
         }
@@ -125,6 +136,14 @@ impl<'a> Registry<'a> {
             let info = ReaderInfo::of(slot, self.geometry(), head.position, head.sequence, false);
             slot.set_detached_at(sys::boot_clock());
             if slot.transition(control, control.with(next)) {
+                changed!(
+                    warn,
+                    "reaped",
+                    self.paths.ring,
+                    reader = info.as_ref().map(|info| info.id.0),
+                    name = info.as_ref().and_then(|info| info.name.as_deref()),
+                    pid = info.as_ref().map(|info| info.pid),
+                );
                 return info;
             }
         }

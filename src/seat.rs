@@ -14,6 +14,7 @@ use crate::stream::{Poll, Stream};
 use crate::sync::Ordering;
 use crate::sys::{self, LockFile};
 use crate::table::{Control, OwnSlot, Phase, Table, lock_byte, name_lock_byte};
+use crate::trace::changed;
 use crate::wake;
 
 /// How often a join is tried while the writer evicts the reader again and again.
@@ -125,10 +126,25 @@ impl Seat {
                 if !gap.is_empty() {
                     seat.owe(Owed::Gap(gap));
                 }
+                seat.tell_joined(attached, place, gap);
                 return Ok((seat, place, told));
             }
         }
         Err(Error::WrongState { what: "join", why: "the writer evicted this reader each time before it was active" })
+    }
+
+    #[cfg_attr(not(feature = "tracing"), allow(unused_variables))]
+    fn tell_joined(&self, attached: &Attached, place: Place, gap: Gap) {
+        changed!(
+            info,
+            "joined",
+            attached.paths.ring,
+            reader = self.slot.get().id(),
+            name = self.name.as_deref(),
+            class = %self.class,
+            sequence = place.sequence,
+            missed = gap.count(),
+        );
     }
 
     /// Moves the cursor to where the stream is.
@@ -319,7 +335,9 @@ impl Seat {
                 self.jump_pending = false;
                 self.owe(Owed::Receipt);
                 stream.go_to(settled);
-                return Ok(Gap { first: first.min(settled.sequence), end: settled.sequence });
+                let gap = Gap { first: first.min(settled.sequence), end: settled.sequence };
+                self.tell_joined(&stream.attached, settled, gap);
+                return Ok(gap);
             }
             place = stream.attached.ring.seek(Seek::Sequence(place.sequence));
         }

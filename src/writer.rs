@@ -12,6 +12,7 @@ use crate::ring::Place;
 use crate::sync::Ordering;
 use crate::sys::{self, LockFile};
 use crate::table::Table;
+use crate::trace::changed;
 use crate::wake;
 use crossbeam_utils::Backoff;
 use std::collections::VecDeque;
@@ -150,6 +151,14 @@ impl Writer {
         }
         if last != 0 && ring.get(at::CLOSED_EPOCH) != last {
             ring.set(at::TAKEOVERS, ring.get(at::TAKEOVERS).wrapping_add(1));
+            changed!(
+                warn,
+                "takeover",
+                path,
+                epoch = last + 1,
+                left_by = ring.get(at::WRITER_PID),
+                sequence = publisher.head.sequence,
+            );
         }
         let resumed_at = publisher.head.sequence;
         ring.set(at::WRITER_PID, pid);
@@ -163,6 +172,7 @@ impl Writer {
         ring.word(at::EPOCH).store(last + 1, Ordering::Release);
         // Whoever slept through the change of writers looks again.
         wake::wake(&table);
+        changed!(info, "attached", path, role = "writer", epoch = last + 1, sequence = resumed_at);
         Ok(Self {
             publisher,
             attached,
@@ -650,6 +660,15 @@ impl Writer {
         }
         self.attached.ring.close(self.publisher.head, self.epoch, code, reason);
         wake::wake(&self.table);
+        changed!(
+            info,
+            "closed",
+            self.path(),
+            epoch = self.epoch,
+            sequence = self.publisher.head.sequence,
+            code = code,
+            reason = reason,
+        );
         Ok(())
     }
 }
