@@ -257,7 +257,11 @@ impl Publisher {
     fn extend(&mut self, ring: &Ring, table: &Table, needed: u64) -> Result<(), Refused> {
         let (stripe, capacity) = (self.geometry.stripe, self.geometry.capacity);
         let want = needed.next_multiple_of(stripe);
-        if want > self.gate.limit(capacity) || want >= self.gate.next_scan {
+        let registrations = table.registrations();
+        if registrations != self.gate.registrations {
+            // Before intent is stored: a reader that came back must not see one that was only meant until it was noticed, and move up for it.
+            self.scan(ring, table, registrations);
+        } else if want > self.gate.limit(capacity) || want >= self.gate.next_scan {
             self.look(ring, table, want, needed);
         }
         if needed > self.gate.limit(capacity) {

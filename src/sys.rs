@@ -127,8 +127,7 @@ mod real {
                 // A program that another thread is starting (by `posix_spawn`, which runs no fork handlers) has a copy of the descriptor until
                 // its exec; closing ours alone would leave the locks with it. If unlocking fails, closing is all that is left.
                 let all = libc::flock { l_len: 0, ..region(libc::F_UNLCK, 0) };
-                let unlocked = fcntl(&*self.file, FcntlArg::F_OFD_SETLK(&all));
-                debug_assert!(unlocked.is_ok());
+                let _or_by_closing = fcntl(&*self.file, FcntlArg::F_OFD_SETLK(&all));
                 self.entry.store(FREE_ENTRY, Order::Relaxed);
                 // SAFETY: dropped once, here, and not used afterwards.
                 unsafe { ManuallyDrop::drop(&mut self.file) };
