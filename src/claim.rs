@@ -21,11 +21,13 @@ pub struct Claim<'w> {
     length: usize,
     /// Bytes filled through `io::Write`.
     written: usize,
+    /// Whether the hot path made the room, and is still open at the same place.
+    plain: bool,
 }
 
 impl<'w> Claim<'w> {
-    pub(crate) fn new(writer: &'w mut Writer, reserved: Reserved, tag: u32, length: usize) -> Self {
-        Self { writer, reserved, tag, length, written: 0 }
+    pub(crate) fn new(writer: &'w mut Writer, reserved: Reserved, tag: u32, length: usize, plain: bool) -> Self {
+        Self { writer, reserved, tag, length, written: 0, plain }
     }
 
     /// Returns the bytes claimed.
@@ -71,6 +73,13 @@ impl<'w> Claim<'w> {
     fn finish(mut self, length: usize) -> Result<u64, PublishError> {
         self.writer.check()?;
         let Writer { publisher, attached, table, .. } = &mut *self.writer;
+        if self.plain
+            && length == self.length
+            && let Some(sequence) = publisher.publish_claimed(&attached.ring, table, self.tag, length)
+        {
+            return Ok(sequence);
+        }
+        self.plain = false;
         self.reserved = publisher.shorten(self.reserved, length);
         publisher.prepare(&attached.ring, self.reserved, publisher.head.sequence);
         Ok(publisher.commit(&attached.ring, table, self.reserved, self.tag, length))
@@ -79,6 +88,9 @@ impl<'w> Claim<'w> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
+        if self.plain {
+            return;
+        }
         let Writer { publisher, attached, .. } = &mut *self.writer;
         publisher.open_fast_path(&attached.ring);
     }

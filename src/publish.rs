@@ -157,18 +157,31 @@ impl Publisher {
     /// Publishes a record that needs nothing special; `None` leaves it to the slow path.
     #[inline(always)]
     pub(crate) fn publish(&mut self, ring: &Ring, table: &Table, tag: u32, payload: &[u8]) -> Option<u64> {
+        let (commit_word, words) = fill(&self.window, self.head.sequence, payload)?;
+        show(commit_word, words, tag, payload.len());
+        Some(self.shown(ring, table, words, payload.len()))
+    }
+
+    /// Makes a claimed record visible that [`Self::reserve`] made room for, at its full length.
+    #[inline(always)]
+    pub(crate) fn publish_claimed(&mut self, ring: &Ring, table: &Table, tag: u32, length: usize) -> Option<u64> {
+        let [commit_word, sequence_word, ..] = &*self.window else { return None };
+        let words = words_of(length);
+        sequence_word.store(self.head.sequence, Ordering::Relaxed);
+        show(commit_word, words, tag, length);
+        Some(self.shown(ring, table, words, length))
+    }
+
+    /// Moves window and head past a record that was made visible, and wakes; returns its sequence.
+    #[inline(always)]
+    fn shown(&mut self, ring: &Ring, table: &Table, words: usize, length: usize) -> u64 {
         let Place { position, sequence } = self.head;
-        let (commit_word, words) = fill(&self.window, sequence, payload)?;
-        // Release pairs with the readers' Acquire load of the commit word: who sees it sees payload, sequence and zero ahead.
-        commit_word.store(Commit::record(tag, payload.len() as u64).0, Ordering::Release);
-        // The line of the zero ahead of the next record, fetched now rather than between that record's stores.
-        prefetch_write(commit_word, words * 8 + PREFETCH);
         self.window.skip(words);
-        self.bytes += payload.len() as u64;
+        self.bytes += length as u64;
         self.store_head(ring, Place { position: position + words as u64 * 8, sequence: sequence + 1 });
         light_fence();
         self.wake_sleepers(ring, table);
-        Some(sequence)
+        sequence
     }
 
     /// Writes all of a batch's next record but its commit word, if it needs nothing special; returns that word and the record's size.
@@ -566,14 +579,29 @@ impl Publisher {
     }
 }
 
+/// Words of a record without time stamp. No overflow: nothing in memory is longer than `isize::MAX`.
+#[inline(always)]
+const fn words_of(length: usize) -> usize {
+    (length + (RECORD_HEADER + ALIGN - 1) as usize) / ALIGN as usize * AHEAD
+}
+
+/// Stores the commit word of a record of so many words, and fetches the line of the zero ahead of the next one, now rather than
+/// between that record's stores.
+///
+/// Release pairs with the readers' Acquire load of the commit word: who sees it sees payload, sequence and zero ahead.
+#[inline(always)]
+fn show(commit_word: &AtomicU64, words: usize, tag: u32, length: usize) {
+    commit_word.store(Commit::record(tag, length as u64).0, Ordering::Release);
+    prefetch_write(commit_word, words * 8 + PREFETCH);
+}
+
 /// Writes all of a record but its commit word at the start of a window; returns that word, and how many words the record takes.
 ///
 /// `None` if it does not fit with its zero ahead. Only for records without a time stamp.
 #[inline(always)]
 fn fill<'w>(window: &'w Window, sequence: u64, payload: &[u8]) -> Option<(&'w AtomicU64, usize)> {
     const HEADER: usize = RECORD_HEADER as usize / 8;
-    // No overflow: a slice is never longer than `isize::MAX`.
-    let words = (payload.len() + (RECORD_HEADER + ALIGN - 1) as usize) / ALIGN as usize * AHEAD;
+    let words = words_of(payload.len());
     let record = window.get(..words + AHEAD)?;
     // The zero ahead, see `zero_ahead`.
     record[words].store(0, Ordering::Relaxed);

@@ -321,12 +321,13 @@ impl Writer {
     /// As [`publish`](Self::publish).
     pub fn claim(&mut self, tag: u32, length: usize) -> std::result::Result<Claim<'_>, PublishError> {
         self.check()?;
-        let reserved = match self.publisher.reserve(length) {
+        let plain = self.publisher.reserve(length);
+        let reserved = match plain {
             Some(reserved) => reserved,
             None => self.reserve_slow(self.policy, self.publisher.head, length)?,
         };
         self.publisher.zero_ahead(&self.attached.ring, reserved);
-        Ok(Claim::new(self, reserved, tag, length))
+        Ok(Claim::new(self, reserved, tag, length, plain.is_some()))
     }
 
     /// Starts a batch: records that become visible together.
