@@ -138,6 +138,8 @@ impl Plan {
         let own = match (ring, measure) {
             (Some(bytes), _) => (bytes / size).min(facts.max_slots),
             (_, Measure::Throughput | Measure::Registered) => (facts.stream_bytes / size).clamp(8, facts.max_slots),
+            // Room for what is late.
+            (_, Measure::Rate) => facts.latency_slots.max(1024),
             _ => facts.latency_slots,
         };
         let job = Job {

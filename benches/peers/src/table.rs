@@ -139,8 +139,8 @@ pub fn render(results: &Results) -> String {
 fn settings(out: &mut String, results: &Results) {
     out.push_str(
         "\n## Settings\n\n\
-         Each as its own documentation advises for the measure; the ring's depth and the way to poll, which stand in each table, are the best \
-         that `--sweep` found. The effort was not equal: lapwing was tuned by means of these measurements, its peers were not. Every record is \
+         Each as its own documentation advises for the measure. The ring's depth and the way to poll stand in each table; `--sweep` tries \
+         others. The effort was not equal: lapwing was tuned by means of these measurements, its peers were not. Every record is \
          checked by every reader; polls that find nothing are not counted.\n\n",
     );
     let took_part = |who: &str| results.groups.iter().flat_map(|group| &group.rows).any(|row| row.job.driver == who);
