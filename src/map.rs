@@ -283,6 +283,23 @@ pub(crate) fn prefetch_write(word: &AtomicU64, ahead: usize) {
     let _ = (word, ahead);
 }
 
+/// Asks for the line of a word, to read it soon.
+#[inline(always)]
+pub(crate) fn prefetch_read(word: &AtomicU64) {
+    #[cfg(all(not(loom), target_arch = "x86_64"))]
+    // SAFETY: a prefetch touches no memory as far as the program can tell.
+    unsafe {
+        std::arch::asm!("prefetcht0 [{}]", in(reg) word.as_ptr(), options(nostack, preserves_flags));
+    }
+    #[cfg(all(not(loom), target_arch = "aarch64"))]
+    // SAFETY: as above.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) word.as_ptr(), options(nostack, preserves_flags));
+    }
+    #[cfg(any(loom, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+    let _ = word;
+}
+
 /// Words from which on the machine's string copy is faster between cores (`benches/NOTES.md`).
 #[cfg(all(not(loom), target_arch = "x86_64"))]
 const STRING: usize = 128;

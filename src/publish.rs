@@ -349,6 +349,8 @@ impl Publisher {
             gating.extend(0..self.geometry.slots as u32);
         }
         let (mut lowest, mut runner_up, mut slowest) = (u64::MAX, u64::MAX, None);
+        // Each cursor's line is in its reader's cache: asked for together, they come together.
+        gating.iter().for_each(|&index| table.slot(index).prefetch_cursor());
         gating.retain(|&index| {
             let slot = table.slot(index);
             if !gates(slot) {

@@ -3,7 +3,7 @@
 use crate::layout::{self, LINE_WORDS, slot as at, table as header};
 #[cfg(not(loom))]
 use crate::map::Held;
-use crate::map::{Map, bytes_of, load_words, store_bytes};
+use crate::map::{Map, bytes_of, load_words, prefetch_read, store_bytes};
 use crate::report::Class;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -200,6 +200,11 @@ impl Slot<'_> {
     #[inline(always)]
     pub(crate) fn position(&self) -> u64 {
         self.words[at::POSITION].load(Ordering::Acquire)
+    }
+
+    /// Asks for the cursor's line, to look at it soon.
+    pub(crate) fn prefetch_cursor(&self) {
+        prefetch_read(&self.words[at::POSITION]);
     }
 
     /// The cursor: position and sequence.
