@@ -26,6 +26,7 @@ pub struct Claim<'w> {
 }
 
 impl<'w> Claim<'w> {
+    #[inline(always)]
     pub(crate) fn new(writer: &'w mut Writer, reserved: Reserved, tag: u32, length: usize, plain: bool) -> Self {
         Self { writer, reserved, tag, length, written: 0, plain }
     }
@@ -43,6 +44,7 @@ impl<'w> Claim<'w> {
     /// Borrows the bytes to write to; 8-aligned.
     ///
     /// A reader that was lapped may look at these bytes while they change; it discards what it saw.
+    #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         claimed_bytes(
             self.writer.publisher.payload(&self.writer.attached.ring, self.reserved, self.length),
@@ -54,6 +56,7 @@ impl<'w> Claim<'w> {
     ///
     /// # Errors
     /// [`PublishError::Forked`]; nothing becomes visible.
+    #[inline]
     pub fn commit(self) -> Result<u64, PublishError> {
         let length = self.length;
         self.finish(length)
@@ -63,6 +66,7 @@ impl<'w> Claim<'w> {
     ///
     /// # Errors
     /// [`PublishError::TooLarge`] if that is more than was claimed, [`PublishError::Forked`]; nothing becomes visible.
+    #[inline]
     pub fn commit_len(self, length: usize) -> Result<u64, PublishError> {
         if length > self.length {
             return Err(PublishError::TooLarge { length: length as u64, max: self.length as u64 });
@@ -70,6 +74,7 @@ impl<'w> Claim<'w> {
         self.finish(length)
     }
 
+    #[inline(always)]
     fn finish(mut self, length: usize) -> Result<u64, PublishError> {
         self.writer.check()?;
         let Writer { publisher, attached, table, .. } = &mut *self.writer;
@@ -80,19 +85,24 @@ impl<'w> Claim<'w> {
             return Ok(sequence);
         }
         self.plain = false;
-        self.reserved = publisher.shorten(self.reserved, length);
-        publisher.prepare(&attached.ring, self.reserved, publisher.head.sequence);
-        Ok(publisher.commit(&attached.ring, table, self.reserved, self.tag, length))
+        Ok(self.finish_slow(length))
+    }
+
+    #[cold]
+    fn finish_slow(&mut self, length: usize) -> u64 {
+        let Writer { publisher, attached, table, .. } = &mut *self.writer;
+        let reserved = publisher.shorten(self.reserved, length);
+        publisher.prepare(&attached.ring, reserved, publisher.head.sequence);
+        publisher.commit(&attached.ring, table, reserved, self.tag, length)
     }
 }
 
 impl Drop for Claim<'_> {
+    #[inline]
     fn drop(&mut self) {
-        if self.plain {
-            return;
+        if !self.plain {
+            self.writer.open_fast_path();
         }
-        let Writer { publisher, attached, .. } = &mut *self.writer;
-        publisher.open_fast_path(&attached.ring);
     }
 }
 

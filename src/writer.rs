@@ -319,15 +319,22 @@ impl Writer {
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
+    #[inline]
     pub fn claim(&mut self, tag: u32, length: usize) -> std::result::Result<Claim<'_>, PublishError> {
         self.check()?;
         let plain = self.publisher.reserve(length);
         let reserved = match plain {
             Some(reserved) => reserved,
-            None => self.reserve_slow(self.policy, self.publisher.head, length)?,
+            None => self.reserve_by_policy(self.publisher.head, length)?,
         };
         self.publisher.zero_ahead(&self.attached.ring, reserved);
         Ok(Claim::new(self, reserved, tag, length, plain.is_some()))
+    }
+
+    /// Lets the hot path go on at the head, after a claim that was not its own.
+    #[cold]
+    pub(crate) fn open_fast_path(&mut self) {
+        self.publisher.open_fast_path(&self.attached.ring);
     }
 
     /// Starts a batch: records that become visible together.
