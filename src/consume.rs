@@ -4,7 +4,8 @@
 //!
 //! A reader that is behind drains up to the head it last saw and touches no line that the writer is about to write. A reader
 //! that has caught up polls the commit word where the next record will be: one cache-line transfer a record. Only when records come
-//! one upon the other does it look at the head, to learn how far it may drain, and lets the writer get ahead.
+//! one upon the other, or were there before it looked, does it look at the head, to learn how far it may drain; and it lets a
+//! writer that streams get ahead.
 //!
 //! What it may take without looking at either is its [`Window`]: the committed words from the next record on. A shut window stands for
 //! everything else (the tip, a wrap, the end of the stream), so the comparison that checks the bounds decides all of that.
@@ -40,10 +41,12 @@ const BURST: u64 = 4;
 const SOON: Duration = Duration::from_nanos(200);
 
 /// Pauses of a reader that has caught up with a stream: a few hundred nanoseconds, in which the writer gets some dozen records ahead.
-const PACE: u32 = 8;
+const PACE: u32 = 12;
 /// Empty looks after which the head is asked whether there really is nothing.
 const DOUBT: u32 = 1 << 12;
 
+/// Bytes that a stream should be ahead: a reader that drains less takes the lines away from under the writer.
+const GAIN: u64 = 2048;
 /// Looks that are paced so before the tip itself is polled.
 const PACED: u32 = 2;
 
@@ -158,6 +161,10 @@ impl Consumer {
                     return None;
                 }
                 self.seen = self.next.position + ring.geometry.record_size(commit.length());
+                if self.empty == 0 {
+                    // It was there at the first look, so there may be more: the reader is behind.
+                    self.seen = self.seen.max(ring.head_position());
+                }
             }
             if self.is_at_the_end(ring) {
                 return None;
@@ -202,7 +209,7 @@ impl Consumer {
             return false;
         }
         self.seen = ring.head_position();
-        if self.next.position >= self.seen && self.empty < PACED {
+        if self.next.position + GAIN > self.seen && self.empty < PACED {
             self.let_writer_gain();
             self.seen = ring.head_position();
         }
