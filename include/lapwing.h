@@ -57,9 +57,10 @@
  * Every      LAPWING_E_NULL (it, or an argument that must not be, is NULL), LAPWING_E_HANDLE (it is another kind of handle),
  * handle     LAPWING_E_FORKED (it was opened before a fork(): a child opens its own), LAPWING_E_BUSY (another thread is in a call
  *            on it). On these nothing was done.
- * Threads    Any thread may use a handle, one at a time. LAPWING_E_BUSY catches most violations and is not a lock. Functions without a
+ * Threads    Any thread may use a handle, one at a time, by a lock of the caller's. LAPWING_E_BUSY catches most violations and is no lock. Functions without a
  *            handle can be called by any thread at any time.
- * Signals    No function is async-signal-safe. A signal handled during a wait does not end it. The library installs no handler.
+ * Signals    No function is async-signal-safe. A signal handled during a wait does not end it: who has to notice one waits with a time-out, or on
+ *            lapwing_reader_get_fd. The library installs no handler.
  * Forks      A child inherits no lock and no role. Handles from before the fork answer LAPWING_E_FORKED; closing them
  *            frees their memory, and touches nothing that is shared.
  * Memory     Handles are made by ..._create, ..._open or ..._standby and freed by closing them. Everything else belongs to the caller;
