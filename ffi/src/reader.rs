@@ -114,11 +114,23 @@ impl Body {
     /// `to` is valid for a write.
     #[inline(always)]
     unsafe fn next(&mut self, timeout_ns: i64, to: *mut lapwing_record) -> Status {
+        // One record that is there is what is asked for most: it is not worth a burst.
         let take = |record: Record<'_>| {
             // SAFETY: by the caller's promise.
             unsafe { to.write_unaligned(lapwing_record::of(&record, record.payload().as_ptr())) };
             true
         };
+        if timeout_ns == 0
+            && let Source::Reader(reader) = &mut self.source
+        {
+            return match reader.try_next() {
+                Ok(Next::Record(record)) => {
+                    take(record);
+                    Ok(LAPWING_OK)
+                }
+                other => self.told.note(other.map(|next| (0, next))),
+            };
+        }
         match self.source.next_many(1, timeout_ns, take) {
             Ok((1, _)) => Ok(LAPWING_OK),
             other => self.told.note(other),
