@@ -162,8 +162,10 @@ impl Body {
             // SAFETY: `max` is not zero.
             unsafe { records.write_unaligned(refused) };
             let length = refused.length;
-            let error = format_args!("the next record has {length} bytes, the buffer {size} (aligned by 8)");
-            return Err(fail(LAPWING_E_TOO_SMALL, error));
+            return Err(fail(
+                LAPWING_E_TOO_SMALL,
+                format_args!("the next record has {length} bytes, the buffer {size} (aligned by 8)"),
+            ));
         }
         if buffer.is_null() && !in_place {
             // SAFETY: `count` of them were written, by distances.
