@@ -1,18 +1,22 @@
-//! Every state of a reader, produced for real, is shown right by every tool that shows it: `stat`, `watch`, and `top` in a terminal.
+//! Every state of a reader, produced for real, is shown right by every tool that shows it: `stat`, `watch`,
+//! `export`, and `top` in a terminal.
 //!
 //! Needs tmux: `.ci/operations` installs it and runs this. A join is paused by tracing the process that joins, between two of its instructions.
 
 mod support;
 
-use lapwing::{Next, Options, Policy, Reader, Writer};
+use lapwing::{Health, Next, Options, Policy, Reader, Writer};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
+use prometheus_parse::Scrape;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
@@ -111,13 +115,48 @@ fn pause_in_join(joiner: &Process, create: impl FnOnce() -> Writer, table: &Path
     writer
 }
 
+/// Scrapes until each reader's health is as wanted: by name, the one word that holds.
+fn scraped_until(
+    what: &str,
+    address: &str,
+    wanted: impl Fn(&BTreeMap<String, &'static str>) -> bool,
+) -> BTreeMap<String, &'static str> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers and closes");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        let scrape = Scrape::parse(body.lines().map(|line| Ok(line.to_owned()))).expect("what a parser takes");
+        let health: Vec<_> = scrape
+            .samples
+            .iter()
+            .filter(|sample| {
+                sample.metric == "lapwing_reader_health" && sample.value == prometheus_parse::Value::Gauge(1.0)
+            })
+            .map(|sample| {
+                let word = Health::ALL.iter().find(|health| Some(health.as_str()) == sample.labels.get("health"));
+                (sample.labels.get("name").expect("a name").to_owned(), word.expect("a word").as_str())
+            })
+            .collect();
+        let by_name: BTreeMap<_, _> = health.iter().cloned().collect();
+        assert_eq!(by_name.len(), health.len(), "one word for each reader: {health:?}");
+        if wanted(&by_name) {
+            return by_name;
+        }
+        assert!(Instant::now() < deadline, "{what}: {by_name:?}");
+    }
+}
+
 /// Publishes a little at a time; the reader stays as far behind as it is, and reads.
 fn go_on(writer: &mut Writer, lagging: &mut Reader, done: &AtomicBool) {
     while !done.load(Ordering::Relaxed) {
         writer.publish(b"and on").expect("there is room for minutes of this");
         assert!(matches!(lagging.try_next().expect("the bus"), Next::Record(_)));
         lagging.commit();
-        std::thread::sleep(Duration::from_millis(5));
+        // What it reads is larger than what comes: slowly, so that it lags to the end.
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -132,6 +171,9 @@ fn every_state_is_shown_right_by_every_tool() {
     writer.set_policy(Policy::Refuse);
 
     let limits = ["--stalled-after", "1s"];
+    let mut exporter = Process::spawn(&["--json", "export", &bus, "--listen", "127.0.0.1:0"]);
+    let serving = exporter.expect("serving");
+    let address = serving["address"].as_str().expect("an address");
     let mut watch = Lines::of(&[&["--json", "watch", &bus], &limits[..]].concat());
     watch.until("joining", |line| line["event"] == "joining" && line["reader"]["name"] == "r-joining");
 
@@ -210,6 +252,9 @@ fn every_state_is_shown_right_by_every_tool() {
             seen == expected
         });
         assert_eq!((line["registered"].as_u64(), line["served"].as_u64()), (Some(8), Some(2)));
+        // What is scraped, after a parser of others.
+        let health = scraped_until("every state in a scrape", address, |health| *health == expected);
+        assert_eq!(health.len(), 8);
         // The events: each reader's last one says how it is.
         let told = |name: &str, said: &str| {
             let lines = support::Ran::events(said);
