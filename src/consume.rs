@@ -10,7 +10,7 @@
 //! What it may take without looking at either is its [`Window`]: the committed words from the next record on. A shut window stands for
 //! everything else (the tip, a wrap, the end of the stream), so the comparison that checks the bounds decides all of that.
 
-use crate::layout::{ALIGN, COMMITTED, Commit, RECORD_HEADER};
+use crate::layout::{COMMITTED, Commit, RECORD_HEADER, RECORD_HEADER_WORDS, filled_words};
 use crate::map::Window;
 use crate::ring::{Look, Place, Ring};
 use crate::sync::{AtomicU64, Ordering, hint};
@@ -138,7 +138,7 @@ impl Consumer {
     /// The next record if it is a plain one, with the words of its payload and filling; `None` says nothing, see [`Self::look`].
     #[inline(always)]
     pub(crate) fn glance(&mut self, ring: &Ring) -> Option<(Found, &[AtomicU64])> {
-        if self.window.len() < HEADER_WORDS {
+        if self.window.len() < RECORD_HEADER_WORDS {
             self.open_window(ring)?;
         }
         let (commit, payload) = plain(&self.window, self.next.sequence)?;
@@ -257,7 +257,7 @@ impl Consumer {
     /// The records that can be taken without another look, to be worked through in a stretch that ends with [`Self::end_burst`].
     #[inline(always)]
     pub(crate) fn burst(&mut self, ring: &Ring) -> Option<Burst<'_>> {
-        if self.window.len() < HEADER_WORDS {
+        if self.window.len() < RECORD_HEADER_WORDS {
             self.open_window(ring)?;
         }
         Some(Burst { words: &self.window, next: self.next })
@@ -297,25 +297,22 @@ impl<'a> Burst<'a> {
     /// Moves past a record with so many words of payload and filling.
     #[inline(always)]
     pub(crate) fn pass(&mut self, payload: usize) {
-        let words = payload + HEADER_WORDS;
+        let words = payload + RECORD_HEADER_WORDS;
         self.words = self.words.get(words..).unwrap_or_default();
         self.next = Place { position: self.next.position + words as u64 * 8, sequence: self.next.sequence + 1 };
     }
 }
 
-const HEADER_WORDS: usize = RECORD_HEADER as usize / 8;
-
 /// The plain record of this sequence at the start of some words: its commit word, and the words of its payload and filling.
 #[inline(always)]
 fn plain(words: &[AtomicU64], sequence: u64) -> Option<(Commit, &[AtomicU64])> {
     let [commit, own, rest @ ..] = words else { return None };
-    // Acquire pairs with the Release store of the commit word: payload and sequence are there.
-    let commit = Commit(commit.load(Ordering::Acquire));
+    // Relaxed: whoever opened the window has acquired all that lies in it.
+    let commit = Commit(commit.load(Ordering::Relaxed));
     if !commit.is_plain() || own.load(Ordering::Relaxed) != sequence {
         return None;
     }
-    // Records start at multiples of two words.
-    let filled = (commit.length() + ALIGN - 1) as usize / ALIGN as usize * (ALIGN as usize / 8);
+    let filled = filled_words(commit.length() as usize);
     Some((commit, rest.get(..filled)?))
 }
 

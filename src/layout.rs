@@ -101,6 +101,9 @@ pub const HEADER: u64 = 4096;
 pub const ALIGN: u64 = 16;
 /// Bytes of a record's header without a time stamp.
 pub const RECORD_HEADER: u64 = 16;
+/// Words of a record's header without a time stamp, and of a unit of alignment.
+pub(crate) const RECORD_HEADER_WORDS: usize = (RECORD_HEADER / 8) as usize;
+pub(crate) const ALIGN_WORDS: usize = (ALIGN / 8) as usize;
 /// Bytes of a slot.
 pub const SLOT: u64 = 512;
 /// Bytes of an entry of the seek index.
@@ -390,6 +393,12 @@ const _: () = {
     assert!(SLOT == 4 * LINE && HEADER.is_multiple_of(LINE) && ALIGN.is_multiple_of(8));
     assert!(MAX_CAPACITY < MAX_POSITION && ENTRY == 32);
 };
+
+/// Words of a payload and its filling. No overflow: nothing in memory is longer than `isize::MAX`.
+#[inline(always)]
+pub(crate) const fn filled_words(payload: usize) -> usize {
+    ((payload + ALIGN as usize - 1) & !(ALIGN as usize - 1)) / 8
+}
 
 /// The sizes a bus was created with, and what follows from them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,7 +23,9 @@
 //! Neither is impossible: that is what the two `SeqCst` fences exclude. One word for limit and intent fails: a retracted
 //! limit makes validating readers discard what is intact, and a writer that dies between raise and retract leaves a lie.
 
-use crate::layout::{ALIGN, Commit, Geometry, MAX_POSITION, RECORD_HEADER, ring as at, table};
+use crate::layout::{
+    ALIGN, ALIGN_WORDS, Commit, Geometry, MAX_POSITION, RECORD_HEADER_WORDS, filled_words, ring as at, table,
+};
 use crate::map::{Filler, Window, prefetch_write, store_bytes};
 use crate::ring::{Place, Ring};
 use crate::sync::{AtomicU64, Ordering, fence, hint, light_fence};
@@ -100,9 +102,6 @@ struct Gate {
 /// How far ahead of head a line is fetched for writing, in bytes.
 const PREFETCH: usize = 64;
 
-/// Words of the zero ahead of a record, with the rest of its unit of alignment.
-const AHEAD: usize = ALIGN as usize / 8;
-
 /// How often, and how many pauses apart, a writer with a full ring looks whether its slowest reader has gained.
 const GAIN_LOOKS: u32 = 32;
 const GAIN_PAUSES: u32 = 16;
@@ -166,7 +165,7 @@ impl Publisher {
     #[inline(always)]
     pub(crate) fn publish_claimed(&mut self, ring: &Ring, table: &Table, tag: u32, length: usize) -> Option<u64> {
         let [commit_word, sequence_word, ..] = &*self.window else { return None };
-        let words = words_of(length);
+        let words = RECORD_HEADER_WORDS + filled_words(length);
         sequence_word.store(self.head.sequence, Ordering::Relaxed);
         show(commit_word, words, tag, length);
         Some(self.shown(ring, table, words, length))
@@ -204,7 +203,7 @@ impl Publisher {
         let start = self.head.position;
         // A length beyond any bound is above this one too, and the slow path refuses it.
         let size = self.geometry.record_size((length as u64).min(MAX_POSITION));
-        let fits = size as usize / 8 + AHEAD <= self.window.len();
+        let fits = size as usize / 8 + ALIGN_WORDS <= self.window.len();
         fits.then_some(Reserved { from: start, start, end: start + size, crossing: false })
     }
 
@@ -581,12 +580,6 @@ impl Publisher {
     }
 }
 
-/// Words of a record without time stamp. No overflow: nothing in memory is longer than `isize::MAX`.
-#[inline(always)]
-const fn words_of(length: usize) -> usize {
-    (length + (RECORD_HEADER + ALIGN - 1) as usize) / ALIGN as usize * AHEAD
-}
-
 /// Stores the commit word of a record of so many words, and fetches the line of the zero ahead of the next one, now rather than
 /// between that record's stores.
 ///
@@ -602,13 +595,12 @@ fn show(commit_word: &AtomicU64, words: usize, tag: u32, length: usize) {
 /// `None` if it does not fit with its zero ahead. Only for records without a time stamp.
 #[inline(always)]
 fn fill<'w>(window: &'w Window, sequence: u64, payload: &[u8]) -> Option<(&'w AtomicU64, usize)> {
-    const HEADER: usize = RECORD_HEADER as usize / 8;
-    let words = words_of(payload.len());
-    let record = window.get(..words + AHEAD)?;
+    let words = RECORD_HEADER_WORDS + filled_words(payload.len());
+    let record = window.get(..words + ALIGN_WORDS)?;
     // The zero ahead, see `zero_ahead`.
     record[words].store(0, Ordering::Relaxed);
     record[1].store(sequence, Ordering::Relaxed);
-    store_bytes(&record[HEADER..], payload);
+    store_bytes(&record[RECORD_HEADER_WORDS..], payload);
     Some((&record[0], words))
 }
 
