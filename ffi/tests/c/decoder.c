@@ -131,7 +131,8 @@ int main(int argc, char **argv) {
             for (uint64_t i = 0; i < length; i++)
                 sum = (sum ^ ((const unsigned char *)payload)[i]) * 0x100000001b3;
             printf("%" PRIu64 " %" PRIu64 " %" PRIu64 " %016" PRIx64 "\n", sequence, commit >> 32, length, sum);
-            position += (length + header + 15) / 16 * 16;
+            uint64_t size = (length + header + 15) / 16 * 16;
+            position += size == 48 ? 64 : size;
             sequence++;
         }
     }
