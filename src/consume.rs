@@ -36,17 +36,34 @@ pub(crate) enum Step {
     Corrupt(&'static str, u64, u64),
 }
 
+/// What a glance at the next record gave.
+pub(crate) enum Glance<'a> {
+    /// A plain record, with the words of its payload and filling; not validated yet.
+    Record(Found, &'a [AtomicU64]),
+    /// The reader is at the tip and no record is there; not validated either, see [`Consumer::plainly_empty`].
+    Nothing,
+    /// Something else: [`Consumer::look`] finds out what.
+    Special,
+}
+
+/// What the window can be opened to.
+enum Tip {
+    Open,
+    Nothing,
+    Special,
+}
+
 /// So many records in a row make a stream, if they come closer together than two of its records could by ping-pong between cores.
-const BURST: u64 = 4;
+const BURST: u64 = 16;
 const SOON: Duration = Duration::from_nanos(200);
 
-/// Pauses of a reader that has caught up with a stream: a few hundred nanoseconds, in which the writer gets some dozen records ahead.
-const PACE: u32 = 12;
+/// Pauses of a reader that has caught up with a stream: about a microsecond, in which the writer gets some hundred records ahead.
+const PACE: u32 = 24;
 /// Empty looks after which the head is asked whether there really is nothing.
 const DOUBT: u32 = 1 << 12;
 
 /// Bytes that a stream should be ahead: a reader that drains less takes the lines away from under the writer.
-const GAIN: u64 = 2048;
+const GAIN: u64 = 4096;
 /// Looks that are paced so before the tip itself is polled.
 const PACED: u32 = 2;
 
@@ -135,22 +152,26 @@ impl Consumer {
         Step::Empty
     }
 
-    /// The next record if it is a plain one, with the words of its payload and filling; `None` says nothing, see [`Self::look`].
+    /// The next record if it is a plain one.
     #[inline(always)]
-    pub(crate) fn glance(&mut self, ring: &Ring) -> Option<(Found, &[AtomicU64])> {
+    pub(crate) fn glance(&mut self, ring: &Ring) -> Glance<'_> {
         if self.window.len() < RECORD_HEADER_WORDS {
-            self.open_window(ring)?;
+            match self.open_window(ring) {
+                Tip::Open => {}
+                Tip::Nothing => return Glance::Nothing,
+                Tip::Special => return Glance::Special,
+            }
         }
-        let (commit, payload) = plain(&self.window, self.next.sequence)?;
+        let Some((commit, payload)) = plain(&self.window, self.next.sequence) else { return Glance::Special };
         let end = self.next.position + RECORD_HEADER + payload.len() as u64 * 8;
-        Some((Found { place: self.next, commit, end }, payload))
+        Glance::Record(Found { place: self.next, commit, end }, payload)
     }
 
-    /// Learns what can be taken from here on; `None` if there is nothing, or nothing plain.
+    /// Learns what can be taken from here on.
     #[inline(always)]
-    fn open_window(&mut self, ring: &Ring) -> Option<()> {
+    fn open_window(&mut self, ring: &Ring) -> Tip {
         if !self.plain {
-            return None;
+            return Tip::Special;
         }
         if self.next.position >= self.seen {
             self.count();
@@ -158,7 +179,7 @@ impl Consumer {
                 // Acquire pairs with the Release store of the commit word; a close before that record is seen, too.
                 let commit = Commit(ring.commit_word(self.next.position).load(Ordering::Acquire));
                 if !commit.is_plain() {
-                    return None;
+                    return if commit.0 == 0 { Tip::Nothing } else { Tip::Special };
                 }
                 self.seen = self.next.position + ring.geometry.record_size(commit.length());
                 if self.empty == 0 {
@@ -167,22 +188,17 @@ impl Consumer {
                 }
             }
             if self.is_at_the_end(ring) {
-                return None;
+                return Tip::Special;
             }
         }
         ring.map().open(&mut self.window, self.next.position, self.seen);
-        Some(())
+        Tip::Open
     }
 
-    /// Says whether, after a glance that gave nothing, there is plainly nothing: no record, no close, not lapped.
+    /// Says whether the nothing that a glance has just given is all there is to say: no close, not lapped.
     #[inline(always)]
     pub(crate) fn plainly_empty(&mut self, ring: &Ring) -> bool {
-        let empty = self.next.position >= self.seen
-            && self.empty < DOUBT
-            && ring.closed_since(self.told).is_none()
-            // Relaxed: a zero says nothing of other words.
-            && ring.commit_word(self.next.position).load(Ordering::Relaxed) == 0
-            && ring.intact(self.next.position);
+        let empty = self.empty < DOUBT && ring.closed_since(self.told).is_none() && ring.intact(self.next.position);
         if empty {
             self.empty += 1;
         }
@@ -257,8 +273,8 @@ impl Consumer {
     /// The records that can be taken without another look, to be worked through in a stretch that ends with [`Self::end_burst`].
     #[inline(always)]
     pub(crate) fn burst(&mut self, ring: &Ring) -> Option<Burst<'_>> {
-        if self.window.len() < RECORD_HEADER_WORDS {
-            self.open_window(ring)?;
+        if self.window.len() < RECORD_HEADER_WORDS && !matches!(self.open_window(ring), Tip::Open) {
+            return None;
         }
         Some(Burst { words: &self.window, next: self.next })
     }

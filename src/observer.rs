@@ -6,7 +6,7 @@ use crate::files::{self, Role};
 use crate::layout::ring as at;
 use crate::report::Gap;
 use crate::start::Start;
-use crate::stream::{Filter, Next, Poll, Record, Stream, Wait};
+use crate::stream::{Filter, Next, Poll, Quick, Record, Stream, Wait};
 use crate::sync::Ordering;
 use crate::table::Table;
 use crate::trace::changed;
@@ -87,8 +87,10 @@ impl Observer {
     }
 
     fn poll(stream: &mut Stream) -> Result<Poll> {
-        if let Some(found) = stream.quick() {
-            return Ok(Poll::Record(found));
+        match stream.quick() {
+            Quick::Record(found) => return Ok(Poll::Record(found)),
+            Quick::Empty => return Ok(Poll::Empty),
+            Quick::Special => {}
         }
         // A second turn is for one that had only padding overwritten; lapped again so soon, it finds out at its next call.
         for _ in 0..2 {

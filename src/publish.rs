@@ -99,8 +99,9 @@ struct Gate {
     warned: Vec<u8>,
 }
 
-/// How far ahead of head a line is fetched for writing, in bytes.
-const PREFETCH: usize = 64;
+/// How far ahead of head a line is fetched for writing, in bytes: the lines of a lap ago are in the readers' caches, and the store buffer alone
+/// reaches only some records ahead.
+const PREFETCH: usize = 512;
 
 /// How often, and how many pauses apart, a writer with a full ring looks whether its slowest reader has gained.
 const GAIN_LOOKS: u32 = 32;

@@ -8,7 +8,7 @@ use crate::options::Memory;
 use crate::report::{Class, Gap, ReaderId, ReaderInfo};
 use crate::seat::Seat;
 use crate::start::Start;
-use crate::stream::{Filter, Next, Poll, Record, Stream, Wait};
+use crate::stream::{Filter, Next, Poll, Quick, Record, Stream, Wait};
 use crate::sync::Ordering;
 use crate::table::{Slot, Table};
 use std::os::fd::BorrowedFd;
@@ -214,14 +214,14 @@ impl Reader {
         if let Some(gap) = self.seat.begin(&self.stream, &self.table) {
             return Ok(Next::Gap(gap));
         }
-        if let Some(found) = self.stream.quick() {
-            self.seat.dirty = true;
-            return Ok(Next::Record(self.stream.record(&found)));
+        match self.stream.quick() {
+            Quick::Record(found) => {
+                self.seat.dirty = true;
+                Ok(Next::Record(self.stream.record(&found)))
+            }
+            Quick::Empty if self.event.is_none() && self.seat.is_seated() => Ok(Next::Empty),
+            _ => self.try_next_slow(),
         }
-        if self.event.is_none() && self.stream.plainly_empty() && self.seat.is_seated() {
-            return Ok(Next::Empty);
-        }
-        self.try_next_slow()
     }
 
     #[inline(never)]

@@ -10,7 +10,7 @@ use crate::registry::Registry;
 use crate::report::{Class, Gap};
 use crate::ring::{Place, Seek};
 use crate::start::{Start, recover_cursor, resume};
-use crate::stream::{Poll, Stream};
+use crate::stream::{Poll, Quick, Stream};
 use crate::sync::Ordering;
 use crate::sys::{self, LockFile};
 use crate::table::{Control, OwnSlot, Phase, Table, lock_byte, name_lock_byte};
@@ -212,14 +212,14 @@ impl Seat {
     /// Looks for the next record, gap or end.
     #[inline(always)]
     pub(crate) fn poll(&mut self, stream: &mut Stream, table: &Table) -> Result<Poll> {
-        if let Some(found) = stream.quick() {
-            self.dirty = true;
-            return Ok(Poll::Record(found));
+        match stream.quick() {
+            Quick::Record(found) => {
+                self.dirty = true;
+                Ok(Poll::Record(found))
+            }
+            Quick::Empty if !self.dirty && self.is_seated() => Ok(Poll::Empty),
+            _ => self.poll_slow(stream, table),
         }
-        if !self.dirty && stream.plainly_empty() && self.is_seated() {
-            return Ok(Poll::Empty);
-        }
-        self.poll_slow(stream, table)
     }
 
     /// The same, for whatever is not just the next record.

@@ -1,9 +1,9 @@
 //! What reader and observer share: the next record copied out, the end of the stream, and waiting for more.
 
-use crate::consume::{Consumer, Found, Step};
+use crate::consume::{Consumer, Found, Glance, Step};
 use crate::error::{Error, Result};
 use crate::files::{self, Attached};
-use crate::layout::ring as at;
+use crate::layout::{filled_words, ring as at};
 use crate::map::{bytes_of, load_words, pinned_bytes};
 use crate::report::Gap;
 use crate::ring::{Place, Ring, Seek};
@@ -171,6 +171,15 @@ pub(crate) enum Poll {
     Orphaned,
 }
 
+/// What [`Stream::quick`] found.
+pub(crate) enum Quick {
+    Record(Found),
+    /// Plainly nothing: the common case of a reader that polls.
+    Empty,
+    /// Something else: [`Stream::step`] finds out what.
+    Special,
+}
+
 /// A place in a mapped ring and everything needed to read on from there.
 pub(crate) struct Stream {
     pub(crate) attached: Attached,
@@ -218,26 +227,31 @@ impl Stream {
         &self.attached.ring
     }
 
-    /// Takes the next record if nothing special is to be done for it; `None` says nothing, [`Self::step`] finds out.
+    /// Takes the next record if nothing special is to be done for it, or finds that there is plainly nothing.
     #[inline(always)]
-    pub(crate) fn quick(&mut self) -> Option<Found> {
+    pub(crate) fn quick(&mut self) -> Quick {
         let ring = &self.attached.ring;
-        let (found, payload) = self.consumer.glance(ring)?;
+        let (found, payload) = match self.consumer.glance(ring) {
+            Glance::Record(found, payload) => (found, payload),
+            Glance::Nothing => return self.quickly_empty(),
+            Glance::Special => return Quick::Special,
+        };
         if self.copies {
-            load_words(payload, self.buffer.get_mut(..payload.len())?);
+            let Some(buffer) = self.buffer.get_mut(..payload.len()) else { return Quick::Special };
+            load_words(payload, buffer);
         }
         if !ring.intact(found.place.position) {
-            return None;
+            return Quick::Special;
         }
         self.consumer.pass(&found);
-        Some(found)
+        Quick::Record(found)
     }
 
-    /// Says whether, after [`Self::quick`] gave nothing, there is plainly nothing: the common case of a reader that polls.
+    /// Says whether the nothing that a glance has just given is all there is to say.
     #[inline(always)]
-    pub(crate) fn plainly_empty(&mut self) -> bool {
-        // Asked before the look: what the look finds empty then stays so.
-        !self.replaced() && self.consumer.plainly_empty(&self.attached.ring)
+    fn quickly_empty(&mut self) -> Quick {
+        let empty = self.consumer.plainly_empty(&self.attached.ring) && !self.replaced();
+        if empty { Quick::Empty } else { Quick::Special }
     }
 
     /// Hands out records for as long as [`Self::quick`] would find them without looking at the tip, at most `max`, and none behind one that
@@ -315,7 +329,7 @@ impl Stream {
                         if self.copies {
                             let payload = found.payload(ring);
                             // With its filling, for the quick path.
-                            let filled = payload.len() + 1;
+                            let filled = filled_words(found.length());
                             if self.buffer.len() < filled {
                                 self.buffer.resize(filled.next_power_of_two(), 0);
                             }

@@ -1,7 +1,7 @@
 //! A bus small enough for loom, and what readers and writers of the library do with the protocol, call by call.
 
 use super::words::AtomicU64;
-use crate::consume::{Consumer, Found, Step};
+use crate::consume::{Consumer, Found, Glance, Step};
 use crate::layout::{self, ALIGN, Commit, Geometry, ring as at, slot, table};
 use crate::map::{Map, bytes_of, load_words, store_bytes};
 use crate::publish::{Publisher, Refused};
@@ -227,17 +227,17 @@ impl Reader {
 
     /// Reads as `Seat::poll` does: the short cuts, then the long way.
     pub(super) fn read(&mut self) -> Read {
-        match self.read_quickly() {
-            Some(read) => read,
-            None if self.consumer.plainly_empty(&self.bus.ring) => Read::Empty,
-            None => self.read_carefully(),
-        }
+        self.read_quickly().unwrap_or_else(|| self.read_carefully())
     }
 
-    /// Reads as `Stream::quick` does.
+    /// Reads as `Stream::quick` does; `None` if it leaves the matter to the long way.
     pub(super) fn read_quickly(&mut self) -> Option<Read> {
         let ring = &self.bus.ring;
-        let (found, payload) = self.consumer.glance(ring)?;
+        let (found, payload) = match self.consumer.glance(ring) {
+            Glance::Record(found, payload) => (found, payload),
+            Glance::Nothing => return self.consumer.plainly_empty(ring).then_some(Read::Empty),
+            Glance::Special => return None,
+        };
         let mut copy = [0; 2];
         if payload.len() > copy.len() {
             return None;
