@@ -268,7 +268,13 @@ impl Attached {
     /// Fails if the process forked since this was attached, or lost one of its files.
     #[inline(always)]
     pub(crate) fn check(&self) -> Result<()> {
-        if self.origin.is_undisturbed() { Ok(()) } else { self.check_disturbed() }
+        if self.is_disturbed() { self.check_disturbed() } else { Ok(()) }
+    }
+
+    /// Says whether [`Self::check`] has to look more closely.
+    #[inline(always)]
+    pub(crate) fn is_disturbed(&self) -> bool {
+        !self.origin.is_undisturbed()
     }
 
     #[cold]

@@ -210,22 +210,47 @@ impl Reader {
     /// [`Error::Corrupt`], [`Error::Forked`], [`Error::Truncated`].
     #[inline]
     pub fn try_next(&mut self) -> Result<Next<'_>> {
-        self.stream.attached.check()?;
-        if let Some(gap) = self.seat.begin(&self.stream, &self.table) {
-            return Ok(Next::Gap(gap));
+        match self.quick() {
+            Quick::Record(found) => Ok(Next::Record(self.stream.record(&found))),
+            Quick::Empty => Ok(Next::Empty),
+            Quick::Special => self.try_next_slow(),
         }
+    }
+
+    /// Does what [`try_next`](Self::try_next) does as long as nothing special is to be done: `Some(None)` is [`Next::Empty`]; at `None` nothing has
+    /// happened yet, and `try_next` knows better. For the C interface, which would only take results apart again.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn next_plainly(&mut self) -> Option<Option<Record<'_>>> {
+        match self.quick() {
+            Quick::Record(found) => Some(Some(self.stream.record(&found))),
+            Quick::Empty => Some(None),
+            Quick::Special => None,
+        }
+    }
+
+    #[inline(always)]
+    fn quick(&mut self) -> Quick {
+        if self.stream.attached.is_disturbed() || self.seat.is_special() {
+            return Quick::Special;
+        }
+        self.seat.commit(&self.stream, &self.table);
         match self.stream.quick() {
             Quick::Record(found) => {
                 self.seat.dirty = true;
-                Ok(Next::Record(self.stream.record(&found)))
+                Quick::Record(found)
             }
-            Quick::Empty if self.event.is_none() && self.seat.is_seated() => Ok(Next::Empty),
-            _ => self.try_next_slow(),
+            Quick::Empty if self.event.is_none() && self.seat.is_seated() => Quick::Empty,
+            _ => Quick::Special,
         }
     }
 
     #[inline(never)]
     fn try_next_slow(&mut self) -> Result<Next<'_>> {
+        self.stream.attached.check()?;
+        if let Some(gap) = self.seat.begin(&self.stream, &self.table) {
+            return Ok(Next::Gap(gap));
+        }
         let poll = self.poll_once()?;
         Ok(self.hand_out(poll))
     }

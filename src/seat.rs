@@ -169,6 +169,12 @@ impl Seat {
         self.commit(stream, table);
     }
 
+    /// Says whether a call for more begins with anything but committing what was handed out.
+    #[inline(always)]
+    pub(crate) fn is_special(&self) -> bool {
+        self.special
+    }
+
     /// What every call for more begins with: the records handed out before count as handled.
     #[inline(always)]
     pub(crate) fn begin(&mut self, stream: &Stream, table: &Table) -> Option<Gap> {

@@ -272,10 +272,20 @@ impl Writer {
         self.publish_by(self.policy, tag, payload)
     }
 
+    /// Does what [`publish_tagged`](Self::publish_tagged) does as long as nothing special is to be done; at `None` nothing has happened yet, and
+    /// that knows better. For the C interface, which would only take results apart again.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn publish_plainly(&mut self, tag: u32, payload: &[u8]) -> Option<u64> {
+        if self.attached.is_disturbed() {
+            return None;
+        }
+        self.publisher.publish(&self.attached.ring, &self.table, tag, payload)
+    }
+
     #[inline(always)]
     fn publish_by(&mut self, policy: Policy, tag: u32, payload: &[u8]) -> std::result::Result<u64, PublishError> {
-        self.check()?;
-        match self.publisher.publish(&self.attached.ring, &self.table, tag, payload) {
+        match self.publish_plainly(tag, payload) {
             Some(sequence) => Ok(sequence),
             None => self.publish_slow(policy, tag, payload),
         }
@@ -283,6 +293,7 @@ impl Writer {
 
     #[cold]
     fn publish_slow(&mut self, policy: Policy, tag: u32, payload: &[u8]) -> std::result::Result<u64, PublishError> {
+        self.check()?;
         let reserved = self.reserve_slow(policy, self.publisher.head, payload.len())?;
         let sequence = self.publisher.write(&self.attached.ring, &self.table, reserved, tag, payload);
         self.publisher.open_fast_path(&self.attached.ring);

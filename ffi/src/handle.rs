@@ -17,13 +17,14 @@ pub trait Kind {
 /// What a caller's pointer leads to.
 #[repr(C)]
 pub struct Handle<T> {
-    /// The magic above, and below what is on: the generation if a call may begin, so that one comparison says that all is well.
+    /// The magic above, and below it what is on, so that one comparison says that a call may begin.
     word: AtomicU64,
     generation: u32,
     body: UnsafeCell<T>,
 }
 
-/// Lower halves of the word that are no generation.
+/// Lower halves of the word.
+const READY: u32 = 1;
 const BUSY: u32 = 0;
 const POISONED: u32 = u32::MAX;
 const CLOSED: u32 = u32::MAX - 1;
@@ -64,9 +65,8 @@ impl<T: Kind> Handle<T> {
             // SAFETY: the handler does one atomic addition. Without memory for it there is no check, and nothing better to do.
             unsafe { libc::pthread_atfork(None, None, Some(after_fork_child)) };
         });
-        let generation = generation();
-        let word = AtomicU64::new(Self::word(generation));
-        let handle = Box::new(Self { word, generation, body: UnsafeCell::new(body) });
+        let word = AtomicU64::new(Self::word(READY));
+        let handle = Box::new(Self { word, generation: generation(), body: UnsafeCell::new(body) });
         // SAFETY: by the caller's promise.
         unsafe { out.write_unaligned(Box::into_raw(handle)) };
         Ok(LAPWING_OK)
@@ -136,11 +136,25 @@ impl<T: Kind> Handle<T> {
     /// As [`Self::check`].
     #[inline(always)]
     pub(crate) unsafe fn with(handle: *mut Self, call: impl FnOnce(&mut T) -> Status) -> c_int {
+        // SAFETY: by the caller's promise.
+        unsafe { Self::with_plainly(handle, |_| None, call) }
+    }
+
+    /// As [`Self::with`], but tries `plain` first, before it asks whether the process forked: `plain` finds that out by itself, and gives `None`
+    /// then, and whenever it leaves the matter, untouched, to `call`.
+    ///
+    /// # Safety
+    /// As [`Self::check`].
+    #[inline(always)]
+    pub(crate) unsafe fn with_plainly(
+        handle: *mut Self,
+        plain: impl FnOnce(&mut T) -> Option<c_int>,
+        call: impl FnOnce(&mut T) -> Status,
+    ) -> c_int {
         guard(|| {
-            let ready = Self::word(BUSY) | u64::from(generation());
             // SAFETY: by the caller's promise; not null, and aligned.
             let word = |handle: *mut Self| unsafe { (*handle).word.load(Ordering::Relaxed) };
-            if handle.is_null() || !handle.is_aligned() || word(handle) != ready {
+            if handle.is_null() || !handle.is_aligned() || word(handle) != Self::word(READY) {
                 // SAFETY: by the caller's promise.
                 return Err(unsafe { Self::refusal(handle) });
             }
@@ -150,9 +164,14 @@ impl<T: Kind> Handle<T> {
             let bomb = Bomb(&handle.word, Self::word(POISONED));
             // SAFETY: the word says that no other call uses the body. (Two threads that get here in the same instant break the
             // documented rule of one at a time; the word makes that visible nearly always, at the price of a load and two stores.)
-            let status = call(unsafe { &mut *handle.body.get() });
+            let body = unsafe { &mut *handle.body.get() };
+            let status = match plain(body) {
+                Some(status) => Ok(status),
+                None if handle.generation != generation() => Err(Self::forked()),
+                None => call(body),
+            };
             std::mem::forget(bomb);
-            handle.word.store(ready, Ordering::Relaxed);
+            handle.word.store(Self::word(READY), Ordering::Relaxed);
             status
         })
     }

@@ -46,11 +46,16 @@ pub type lapwing_reader = Handle<Body>;
 impl lapwing_record {
     #[inline(always)]
     fn of(record: &Record<'_>, data: *const u8) -> Self {
+        Self { stamp_ns: record.stamp().map_or(0, nanos_since_1970), ..Self::unstamped(record, data) }
+    }
+
+    #[inline(always)]
+    fn unstamped(record: &Record<'_>, data: *const u8) -> Self {
         Self {
             data: data.cast(),
             length: record.payload().len(),
             sequence: record.sequence(),
-            stamp_ns: record.stamp().map_or(0, nanos_since_1970),
+            stamp_ns: 0,
             tag: record.tag(),
             reserved: 0,
         }
@@ -108,29 +113,33 @@ impl Body {
         }
     }
 
-    /// Takes one record, which stays in the reader's memory; see the header.
+    /// Takes one record, which stays in the reader's memory, or says that there is none, as long as nothing special is to be done.
     ///
     /// # Safety
     /// `to` is valid for a write.
     #[inline(always)]
+    unsafe fn next_plainly(&mut self, timeout_ns: i64, to: *mut lapwing_record) -> Option<c_int> {
+        let Source::Reader(reader) = &mut self.source else { return None };
+        let Some(record) = reader.next_plainly()? else {
+            return if timeout_ns == 0 { Some(LAPWING_EMPTY) } else { None };
+        };
+        // A stamped record is nothing plain. SAFETY: by the caller's promise.
+        unsafe { to.write_unaligned(lapwing_record::unstamped(&record, record.payload().as_ptr())) };
+        Some(LAPWING_OK)
+    }
+
+    /// The same, whatever is to be done; see the header.
+    ///
+    /// # Safety
+    /// `to` is valid for a write.
+    #[cold]
+    #[inline(never)]
     unsafe fn next(&mut self, timeout_ns: i64, to: *mut lapwing_record) -> Status {
-        // One record that is there is what is asked for most: it is not worth a burst.
         let take = |record: Record<'_>| {
             // SAFETY: by the caller's promise.
             unsafe { to.write_unaligned(lapwing_record::of(&record, record.payload().as_ptr())) };
             true
         };
-        if timeout_ns == 0
-            && let Source::Reader(reader) = &mut self.source
-        {
-            return match reader.try_next() {
-                Ok(Next::Record(record)) => {
-                    take(record);
-                    Ok(LAPWING_OK)
-                }
-                other => self.told.note(other.map(|next| (0, next))),
-            };
-        }
         match self.source.next_many(1, timeout_ns, take) {
             Ok((1, _)) => Ok(LAPWING_OK),
             other => self.told.note(other),
@@ -388,7 +397,8 @@ pub unsafe extern "C" fn lapwing_reader_next(
 ) -> c_int {
     // SAFETY: as the header asks of the caller.
     unsafe {
-        Handle::with(reader, |body| {
+        let plain = |body: &mut Body| if record.is_null() { None } else { body.next_plainly(timeout_ns, record) };
+        Handle::with_plainly(reader, plain, |body| {
             if record.is_null() {
                 return Err(null("record"));
             }

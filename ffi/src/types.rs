@@ -421,6 +421,19 @@ pub(crate) unsafe fn bytes<'a>(data: *const c_void, length: usize, max: usize) -
     Ok(unsafe { std::slice::from_raw_parts(data.cast(), length) })
 }
 
+/// The same where nothing but bytes that are there will do.
+///
+/// # Safety
+/// As [`bytes`].
+#[inline(always)]
+pub(crate) unsafe fn plain_bytes<'a>(data: *const c_void, length: usize) -> Option<&'a [u8]> {
+    if data.is_null() || isize::try_from(length).is_err() {
+        return None;
+    }
+    // SAFETY: by the caller's promise; not null, and no longer than a slice may be.
+    Some(unsafe { std::slice::from_raw_parts(data.cast(), length) })
+}
+
 #[cold]
 pub(crate) fn too_large(length: usize, max: usize) -> c_int {
     fail_to_publish(&bus::PublishError::TooLarge { length: length as u64, max: max as u64 })

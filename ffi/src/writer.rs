@@ -59,11 +59,16 @@ impl Body {
     /// The writer, unless a claim borrows it.
     #[inline(always)]
     fn writer(&mut self) -> Result<&mut Writer, c_int> {
+        self.writer_if_free().ok_or_else(claimed)
+    }
+
+    #[inline(always)]
+    fn writer_if_free(&mut self) -> Option<&mut Writer> {
         if self.claim.is_some() {
-            return Err(claimed());
+            return None;
         }
         // SAFETY: owned by this body, borrowed as long as the body is, and no claim borrows it.
-        Ok(unsafe { self.writer.as_mut() })
+        Some(unsafe { self.writer.as_mut() })
     }
 
     #[inline(always)]
@@ -236,6 +241,34 @@ pub unsafe extern "C" fn lapwing_writer_abandon(writer: *mut *mut lapwing_writer
 
 // ---- publishing -----------------------------------------------------------------------------------------------
 
+/// Publishes one buffer; `publish` is asked where something special is to be done.
+///
+/// # Safety
+/// As the header asks of the caller of `lapwing_writer_publish`.
+#[inline(always)]
+unsafe fn publish_by(
+    writer: *mut lapwing_writer,
+    tag: u32,
+    data: *const c_void,
+    length: usize,
+    sequence: *mut u64,
+    publish: impl FnOnce(&mut Writer, u32, &[u8]) -> Result<u64, PublishError>,
+) -> c_int {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let plain = |body: &mut Body| {
+            let payload = plain_bytes(data, length)?;
+            put(sequence, body.writer_if_free()?.publish_plainly(tag, payload)?);
+            Some(LAPWING_OK)
+        };
+        Handle::with_plainly(writer, plain, |body| {
+            let payload = bytes(data, length, body.max)?;
+            let result = publish(body.writer()?, tag, payload);
+            body.done(result, sequence)
+        })
+    }
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lapwing_writer_publish(
     writer: *mut lapwing_writer,
@@ -245,13 +278,7 @@ pub unsafe extern "C" fn lapwing_writer_publish(
     sequence: *mut u64,
 ) -> c_int {
     // SAFETY: as the header asks of the caller.
-    unsafe {
-        Handle::with(writer, |body| {
-            let payload = bytes(data, length, body.max)?;
-            let result = body.writer()?.publish_tagged(tag, payload);
-            body.done(result, sequence)
-        })
-    }
+    unsafe { publish_by(writer, tag, data, length, sequence, Writer::publish_tagged) }
 }
 
 #[unsafe(no_mangle)]
@@ -263,13 +290,7 @@ pub unsafe extern "C" fn lapwing_writer_try_publish(
     sequence: *mut u64,
 ) -> c_int {
     // SAFETY: as the header asks of the caller.
-    unsafe {
-        Handle::with(writer, |body| {
-            let payload = bytes(data, length, body.max)?;
-            let result = body.writer()?.try_publish_tagged(tag, payload);
-            body.done(result, sequence)
-        })
-    }
+    unsafe { publish_by(writer, tag, data, length, sequence, Writer::try_publish_tagged) }
 }
 
 #[unsafe(no_mangle)]
