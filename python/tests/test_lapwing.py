@@ -95,7 +95,7 @@ class Everyday(Case):
             self.assertEqual([record.data for record in reader.poll()], [b"two", b"three", b"four", b"five", b"", b"seven"])
             self.assertIsNone(reader.next(0))
             self.assertIsNone(reader.next(0.001))
-            self.assertEqual(reader.poll(timeout=0), [])
+            self.assertEqual(list(reader.poll(timeout=0)), [])
             self.assertEqual((reader.info.delivered, reader.position.next_sequence), (8, 8))
             self.assertEqual(writer.info.stats.published, 8)
             self.assertTrue(writer.wait_for_readers(30))
@@ -128,6 +128,26 @@ class Everyday(Case):
             with self.assertRaises(lapwing.EndOfStream):
                 reader.poll_into(buffer)
             del batch
+
+    def test_a_batch_is_a_sequence_and_has_columns(self):
+        for payloads in ([b"12345"] * 4, [b"x" * (n * 7 % 23) for n in range(40)], [b""] * 3, [b"alone"]):
+            with self.subTest(payloads=payloads), lapwing.Writer.create(self.path, existing=lapwing.REPLACE, stamped=True) as writer:
+                with lapwing.Reader(self.path) as reader:
+                    for tag, payload in enumerate(payloads):
+                        writer.publish(payload, tag=tag)
+                    batch = reader.poll()
+                    self.assertEqual(list(reader.poll(timeout=0)), [])  # what a poll gave does not change with the next one
+                    records = list(batch)
+                    self.assertEqual(batch.payloads, payloads)
+                    self.assertEqual(batch.sequences, list(range(len(payloads))))
+                    self.assertEqual(batch.tags, list(range(len(payloads))))
+                    self.assertEqual(batch.stamps_ns, [record.stamp_ns for record in records])
+                    self.assertTrue(all(batch.stamps_ns))
+                    self.assertEqual([batch[at] for at in range(len(batch))], records)
+                    self.assertEqual((batch[-1], batch[1:]), (records[-1], records[1:]))
+                    self.assertEqual([record.data for record in records], payloads)
+                    with self.assertRaises(IndexError):
+                        batch[len(batch)]
 
     def test_a_large_record_makes_room(self):
         with lapwing.Writer.create(self.path) as writer, lapwing.Reader(self.path) as reader:
@@ -176,7 +196,7 @@ class Loss(Case):
             records = reader.poll(1000)
             self.assertEqual(records[0].sequence, gap.end)
             self.assertEqual(records[-1].sequence, refused.sequence + 99)
-            self.assertEqual(reader.poll(timeout=0), [])
+            self.assertEqual(list(reader.poll(timeout=0)), [])
             self.assertEqual(reader.info.missed, gap.count)
             reader.close()
             lapwing.forget(self.path, "slow")
@@ -205,7 +225,7 @@ class Loss(Case):
                 self.assertEqual([record.sequence for record in reader.poll()], [2, 3, 4])
             with lapwing.Reader(self.path, **options) as reader:  # nothing of that poll was committed
                 self.assertEqual(len(reader.poll()), 3)
-                self.assertEqual(reader.poll(timeout=0), [])
+                self.assertEqual(list(reader.poll(timeout=0)), [])
                 self.assertEqual(reader.info.pending, 0)
 
 
