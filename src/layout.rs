@@ -407,6 +407,12 @@ const fn filled(bytes: u64) -> u64 {
     if size == STRADDLING { CACHE_LINE } else { size }
 }
 
+/// Returns the bytes a record takes in the ring: its header ([`RECORD_HEADER`], 8 more with a time stamp), payload and filling.
+#[inline(always)]
+pub const fn record_size(header: u64, payload: u64) -> u64 {
+    filled(header + payload)
+}
+
 /// Words of a payload and its filling, in a record without a time stamp. No overflow: nothing in memory is longer than `isize::MAX`.
 #[inline(always)]
 pub(crate) const fn filled_words(payload: usize) -> usize {
@@ -462,7 +468,7 @@ impl Geometry {
     /// Bytes a record takes in the ring.
     #[inline(always)]
     pub(crate) const fn record_size(&self, payload: u64) -> u64 {
-        filled(payload + self.record_header)
+        record_size(self.record_header, payload)
     }
 
     /// Largest payload: a quarter of the ring with its header, and never more than the commit word can say.

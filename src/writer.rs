@@ -383,7 +383,7 @@ impl Writer {
                 }
                 Err(Refused::Exhausted) => break Err(PublishError::Exhausted),
                 Err(Refused::Blocked { cursor }) => {
-                    match self.make_way(policy, Blocked { cursor, seen, sequence: from.sequence, length }, &mut wait) {
+                    match self.make_way(policy, Blocked { cursor, seen, from, length }, &mut wait) {
                         Ok(()) => {}
                         Err(error) => break Err(error),
                     }
@@ -525,12 +525,12 @@ impl Writer {
 
     fn overrun(&self, blocked: &Blocked, waited: Duration) -> Result<Overrun> {
         let registry = self.registry();
-        let head = self.publisher.head;
         let slots = self.publisher.in_the_way(&self.table, blocked.cursor);
-        let mut readers = slots.filter_map(|slot| registry.info(slot, head).transpose()).collect::<Result<Vec<_>>>()?;
+        let mut readers =
+            slots.filter_map(|slot| registry.info(slot, blocked.from).transpose()).collect::<Result<Vec<_>>>()?;
         readers.sort_by_key(|reader| std::cmp::Reverse(reader.lag_bytes));
         let needed = self.attached.facts.geometry.record_size(blocked.length as u64);
-        Ok(Overrun { sequence: blocked.sequence, needed, waited, readers })
+        Ok(Overrun { sequence: blocked.from.sequence, needed, waited, readers })
     }
 
     // ---- readers ------------------------------------------------------------------------------------------------
@@ -707,7 +707,8 @@ struct Blocked {
     cursor: u64,
     /// The space word before the last look at the cursors.
     seen: u64,
-    sequence: u64,
+    /// Where the record would go: behind what its batch holds already.
+    from: Place,
     length: usize,
 }
 

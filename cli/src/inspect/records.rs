@@ -4,7 +4,7 @@
 //! stream and the seek index; where neither helps, whatever looks like three headers in a row.
 
 use super::file::Words;
-use lapwing::layout::{ALIGN, COMMITTED, ENTRY, HEADER, MAX_LENGTH, MAX_POSITION, PADDING, RECORD_HEADER};
+use lapwing::layout::{ALIGN, COMMITTED, ENTRY, HEADER, MAX_LENGTH, MAX_POSITION, PADDING, RECORD_HEADER, record_size};
 use serde::Serialize;
 use std::io;
 
@@ -147,7 +147,7 @@ impl Ring<'_> {
             return Ok(Found::Padding { next: Place { position: place.position + left, ..place } });
         }
         let length = commit >> 2 & MAX_LENGTH;
-        let size = (record_header + length).next_multiple_of(ALIGN);
+        let size = record_size(record_header, length);
         if size > left || size > capacity / 4 {
             return Ok(Found::Wrong(format!("a record of {length} bytes does not fit")));
         }
