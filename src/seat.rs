@@ -33,6 +33,8 @@ pub(crate) struct Seat {
     /// Whether something was handed out, or skipped, and is not committed.
     pub(crate) dirty: bool,
     gap: Owed,
+    /// Position for which a waiting writer was woken last.
+    woken_for: u64,
     /// Whether a call for more begins with anything but committing what was handed out: no automatic commit, or something owed.
     special: bool,
     /// Whether a jump over a gap waits for the application's commit.
@@ -118,6 +120,7 @@ impl Seat {
                     auto_commit: options.auto_commit,
                     dirty: false,
                     gap: Owed::Nothing,
+                    woken_for: 0,
                     special: !options.auto_commit,
                     jump_pending: false,
                     evicted: false,
@@ -158,6 +161,16 @@ impl Seat {
         self.slot.get().move_cursor(next.position, next.sequence);
         let waiting = stream.ring().word(at::WAITING).load(Ordering::Relaxed);
         if waiting != 0 && next.position >= waiting {
+            self.wake_writer(table, waiting);
+        }
+    }
+
+    /// Wakes the writer that waits for a position, once: it may take longer to wake up than this reader to take the next records.
+    #[cold]
+    #[inline(never)]
+    fn wake_writer(&mut self, table: &Table, waiting: u64) {
+        if self.woken_for != waiting {
+            self.woken_for = waiting;
             wake::wake_writer(table);
         }
     }
@@ -339,6 +352,7 @@ impl Seat {
                 self.evicted = false;
                 self.dirty = false;
                 self.jump_pending = false;
+                self.woken_for = 0;
                 self.owe(Owed::Receipt);
                 stream.go_to(settled);
                 let gap = Gap { first: first.min(settled.sequence), end: settled.sequence };
