@@ -155,8 +155,8 @@ impl<'w> Batch<'w> {
     /// Adds a record; waits, refuses or evicts by the writer's policy if readers are in the way.
     ///
     /// # Errors
-    /// As [`Writer::publish`]; [`PublishError::TooLarge`] also if the batch, each record with its header of 16 bytes (24 on a stamped bus)
-    /// and rounded up to 16, would exceed a quarter of the ring. The batch keeps what it has, and can be committed.
+    /// As [`Writer::publish`]; [`PublishError::TooLarge`] also if the batch, each record with its header and filling
+    /// ([`record_size`](crate::layout::record_size)), would exceed a quarter of the ring. The batch keeps what it has, and can be committed.
     #[inline]
     pub fn push(&mut self, payload: &[u8]) -> Result<(), PublishError> {
         self.push_tagged(0, payload)

@@ -75,6 +75,8 @@ pub(crate) struct Consumer {
     window: Window,
     /// Whether all that is wanted of a record is its payload: no time stamp, no filter. Otherwise the window stays shut.
     pub(crate) plain: bool,
+    /// What the next record probably is like.
+    alike: Alike,
     /// Everything below is known to be committed.
     seen: u64,
     /// Records found one after the other with hardly any waiting in between, as of `counted`: the writer is streaming.
@@ -98,6 +100,7 @@ impl Consumer {
             next,
             window: ring.map().no_window(),
             plain: !ring.geometry.stamped,
+            alike: Alike::default(),
             seen: next.position,
             streak: BURST,
             counted: next.sequence,
@@ -162,7 +165,9 @@ impl Consumer {
                 Tip::Special => return Glance::Special,
             }
         }
-        let Some((commit, payload)) = plain(&self.window, self.next.sequence) else { return Glance::Special };
+        let Some((commit, payload, _)) = plain(&self.window, self.next.sequence, &mut self.alike) else {
+            return Glance::Special;
+        };
         let end = self.next.position + RECORD_HEADER + payload.len() as u64 * 8;
         Glance::Record(Found { place: self.next, commit, end }, payload)
     }
@@ -276,14 +281,14 @@ impl Consumer {
         if self.window.len() < RECORD_HEADER_WORDS && !matches!(self.open_window(ring), Tip::Open) {
             return None;
         }
-        Some(Burst { words: &self.window, next: self.next })
+        Some(Burst { words: &self.window, next: self.next, alike: self.alike })
     }
 
     /// Moves past what a burst has taken.
     #[inline(always)]
-    pub(crate) fn end_burst(&mut self, next: Place) {
-        self.window.skip(((next.position - self.next.position) / 8) as usize);
-        self.next = next;
+    pub(crate) fn end_burst(&mut self, end: End) {
+        self.window.skip(((end.next.position - self.next.position) / 8) as usize);
+        (self.next, self.alike) = (end.next, end.alike);
     }
 
     /// Makes the next look that finds nothing ask the head as well.
@@ -298,38 +303,72 @@ impl Consumer {
 }
 
 /// A stretch of committed records, with the place of the first that is not taken yet.
+#[derive(Clone, Copy)]
 pub(crate) struct Burst<'a> {
     words: &'a [AtomicU64],
     pub(crate) next: Place,
+    alike: Alike,
+}
+
+/// Where a burst ended.
+pub(crate) struct End {
+    next: Place,
+    alike: Alike,
 }
 
 impl<'a> Burst<'a> {
-    /// The next record if it is a plain one, with the words of its payload and filling; not validated yet.
+    /// The next record if it is a plain one, with the words of its payload and filling, not validated yet, and the burst behind it.
     #[inline(always)]
-    pub(crate) fn glance(&self) -> Option<(Commit, &'a [AtomicU64])> {
-        plain(self.words, self.next.sequence)
+    pub(crate) fn glance(&self) -> Option<(Commit, &'a [AtomicU64], Self)> {
+        let Place { position, sequence } = self.next;
+        let mut alike = self.alike;
+        let (commit, payload, words) = plain(self.words, sequence, &mut alike)?;
+        let end = position + RECORD_HEADER + alike.words as u64 * 8;
+        Some((commit, payload, Self { words, next: Place { position: end, sequence: sequence + 1 }, alike }))
     }
 
-    /// Moves past a record with so many words of payload and filling.
-    #[inline(always)]
-    pub(crate) fn pass(&mut self, payload: usize) {
-        let words = payload + RECORD_HEADER_WORDS;
-        self.words = self.words.get(words..).unwrap_or_default();
-        self.next = Place { position: self.next.position + words as u64 * 8, sequence: self.next.sequence + 1 };
+    pub(crate) fn end(&self) -> End {
+        End { next: self.next, alike: self.alike }
     }
 }
 
-/// The plain record of this sequence at the start of some words: its commit word, and the words of its payload and filling.
+/// The length of the record before, and the words that it takes with its filling.
+///
+/// Where a record starts follows from the length of the one before, so that reading is a chain of loads, each waiting for the one before it to
+/// arrive from the other core. But most records are like the one before: as that is told by a branch, the processor goes on before it knows.
+#[derive(Clone, Copy, Default)]
+struct Alike {
+    length: u64,
+    words: usize,
+}
+
+impl Alike {
+    /// Out of line, so that it stays a branch.
+    #[cold]
+    #[inline(never)]
+    fn to(length: u64) -> Self {
+        Self { length, words: filled_words(length as usize) }
+    }
+}
+
+/// The plain record of this sequence at the start of some words: its commit word, the words of its payload and filling, and those behind it.
 #[inline(always)]
-fn plain(words: &[AtomicU64], sequence: u64) -> Option<(Commit, &[AtomicU64])> {
+fn plain<'w>(
+    words: &'w [AtomicU64],
+    sequence: u64,
+    alike: &mut Alike,
+) -> Option<(Commit, &'w [AtomicU64], &'w [AtomicU64])> {
     let [commit, own, rest @ ..] = words else { return None };
     // Relaxed: whoever opened the window has acquired all that lies in it.
     let commit = Commit(commit.load(Ordering::Relaxed));
     if !commit.is_plain() || own.load(Ordering::Relaxed) != sequence {
         return None;
     }
-    let filled = filled_words(commit.length() as usize);
-    Some((commit, rest.get(..filled)?))
+    if commit.length() != alike.length {
+        *alike = Alike::to(commit.length());
+    }
+    let (payload, rest) = rest.split_at_checked(alike.words)?;
+    Some((commit, payload, rest))
 }
 
 impl Found {

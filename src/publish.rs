@@ -189,7 +189,9 @@ impl Publisher {
     /// The batch has opened its window with [`Self::open_batch`].
     #[inline(always)]
     pub(crate) fn push(&mut self, sequence: u64, payload: &[u8]) -> Option<(&AtomicU64, u64)> {
-        fill(&self.batch, sequence, payload).map(|(commit_word, words)| (commit_word, words as u64 * 8))
+        let (commit_word, words) = fill(&self.batch, sequence, payload)?;
+        prefetch_write(commit_word, words * 8 + PREFETCH);
+        Some((commit_word, words as u64 * 8))
     }
 
     /// Moves a batch past a record of this size.

@@ -53,6 +53,31 @@ pub(crate) struct Ring {
     pub(crate) geometry: Geometry,
 }
 
+/// Says of what was read whether it was intact.
+#[derive(Clone, Copy)]
+pub(crate) struct Judge<'a> {
+    limit: &'a AtomicU64,
+    capacity: u64,
+}
+
+impl Judge<'_> {
+    /// Says whether what was read at `position` before this call was intact.
+    ///
+    /// The Acquire fence pairs with the writer's Release fence between its store of limit and its stores to the ring: if any
+    /// word read so far came from above the old limit, the new limit is seen here.
+    #[inline(always)]
+    pub(crate) fn intact(self, position: u64) -> bool {
+        fence(Ordering::Acquire);
+        // No overflow: positions stay below 2^62, whatever a file says.
+        let intact = position + self.capacity >= self.limit.load(Ordering::Relaxed);
+        if !intact {
+            // Who was lapped sees why: an eviction comes before the limit that overtakes its reader.
+            fence(Ordering::Acquire);
+        }
+        intact
+    }
+}
+
 impl Ring {
     pub(crate) fn new(map: Map, geometry: Geometry) -> Self {
         Self { map, geometry }
@@ -120,19 +145,15 @@ impl Ring {
     }
 
     /// Says whether what was read at `position` before this call was intact.
-    ///
-    /// The Acquire fence pairs with the writer's Release fence between its store of limit and its stores to the ring: if any
-    /// word read so far came from above the old limit, the new limit is seen here.
     #[inline(always)]
     pub(crate) fn intact(&self, position: u64) -> bool {
-        fence(Ordering::Acquire);
-        // No overflow: positions stay below 2^62, whatever a file says.
-        let intact = position + self.geometry.capacity >= self.word(at::LIMIT).load(Ordering::Relaxed);
-        if !intact {
-            // Who was lapped sees why: an eviction comes before the limit that overtakes its reader.
-            fence(Ordering::Acquire);
-        }
-        intact
+        self.judge().intact(position)
+    }
+
+    /// What says whether something was intact, at hand for a loop.
+    #[inline(always)]
+    pub(crate) fn judge(&self) -> Judge<'_> {
+        Judge { limit: self.word(at::LIMIT), capacity: self.geometry.capacity }
     }
 
     /// Says whether there is nothing at a position below head: what was committed there has been wiped, by a hole punched into the file.

@@ -259,30 +259,32 @@ impl Stream {
     #[inline(always)]
     pub(crate) fn quick_burst(&mut self, max: usize, handle: &mut impl FnMut(Record<'_>) -> bool) -> usize {
         let ring = &self.attached.ring;
+        let judge = ring.judge();
         let Some(mut burst) = self.consumer.burst(ring) else { return 0 };
+        let mut copy = self.copies.then_some(&mut self.buffer[..]);
         let mut count = 0;
         while count < max {
-            let Some((commit, payload)) = burst.glance() else { break };
+            let Some((commit, payload, behind)) = burst.glance() else { break };
             let length = commit.length() as usize;
-            let bytes = if self.copies {
-                let Some(buffer) = self.buffer.get_mut(..payload.len()) else { break };
+            let bytes = if let Some(buffer) = &mut copy {
+                let Some(buffer) = buffer.get_mut(..payload.len()) else { break };
                 load_words(payload, buffer);
                 bytes_of(buffer, length)
             } else {
                 pinned_bytes(payload, length)
             };
             let Place { position, sequence } = burst.next;
-            if !ring.intact(position) {
+            if !judge.intact(position) {
                 break;
             }
             if !handle(Record { sequence, tag: commit.tag(), stamp: 0, payload: bytes }) {
                 break;
             }
-            burst.pass(payload.len());
+            burst = behind;
             count += 1;
         }
-        let next = burst.next;
-        self.consumer.end_burst(next);
+        let end = burst.end();
+        self.consumer.end_burst(end);
         count
     }
 
