@@ -3,7 +3,7 @@
 use crate::common::{Place as Directory, Random};
 use crate::ops::{Ask, From, How, Length, Op, Shape};
 use crate::reading::{Ending, Handle, Seat, Stamps, Watcher};
-use crate::stream::{Record, Stream};
+use crate::stream::{Place, Record, Stream};
 use lapwing::*;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -258,7 +258,7 @@ impl World {
                 place
             }
             (Ok(_), Ok(None)) => return,
-            (Err(refusal), Err(error)) => return self.refused(&refusal, &error, length, 0),
+            (Err(refusal), Err(error)) => return self.refused(&refusal, &error, length, head),
             (expected, result) => panic!("publish said {result:?}, the model {expected:?}"),
         };
         let payload = payload[..published].to_vec();
@@ -267,18 +267,19 @@ impl World {
         self.stream.records.push(Record { tag, payload, from: head.position, start, end });
     }
 
-    fn refused(&self, refusal: &Refusal, error: &PublishError, length: usize, ahead: u64) {
+    /// Compares how a record was refused that would have followed on `at`.
+    fn refused(&self, refusal: &Refusal, error: &PublishError, length: usize, at: Place) {
         match (refusal, error) {
             (Refusal::TooLarge, PublishError::TooLarge { length: found, max }) => {
                 assert_eq!((*found, *max), (length as u64, self.stream.max_record() as u64));
             }
             (Refusal::Overrun(blockers), PublishError::WouldOverrun(overrun)) => {
-                assert_eq!(overrun.sequence, self.stream.head().sequence + ahead);
+                assert_eq!(overrun.sequence, at.sequence);
                 assert_eq!(overrun.needed, self.stream.size(length));
                 let found: HashSet<u64> = overrun.readers.iter().map(|reader| reader.id.0).collect();
                 assert_eq!(&found, blockers);
                 assert!(overrun.readers.is_sorted_by(|a, b| a.lag_bytes >= b.lag_bytes));
-                overrun.readers.iter().for_each(|row| self.compare_row(row));
+                overrun.readers.iter().for_each(|row| self.compare_row(row, at));
             }
             _ => panic!("refused with {error:?}, the model says {refusal:?}"),
         }
@@ -307,7 +308,10 @@ impl World {
             self.follow_limit(expected.as_ref().ok().map(|place| place.1));
             match (expected, result) {
                 (Ok((start, end)), Ok(())) => records.push(Record { tag, payload, from, start, end }),
-                (Err(refusal), Err(error)) => self.refused(&refusal, &error, length, records.len() as u64),
+                (Err(refusal), Err(error)) => {
+                    let sequence = head.sequence + records.len() as u64;
+                    self.refused(&refusal, &error, length, Place { position: from, sequence });
+                }
                 (expected, result) => panic!("a batch's push said {result:?}, the model {expected:?}"),
             }
             assert_eq!(batch.len(), records.len());
@@ -387,9 +391,8 @@ impl World {
         assert_eq!(events, evicted);
     }
 
-    fn compare_row(&self, row: &ReaderInfo) {
+    fn compare_row(&self, row: &ReaderInfo, head: Place) {
         let seat = &self.seats[&row.slot];
-        let head = self.stream.head();
         let pending = head.sequence - seat.cursor.sequence;
         let alive = seat.alive(&self.readers);
         assert_eq!((row.id.0, &row.name, row.class, row.state), (seat.id, &seat.name, seat.class, seat.state));
@@ -411,7 +414,7 @@ impl World {
         assert_eq!((seen.writer.state, seen.writer.epoch), (WriterState::Alive, self.epoch));
         let rows = seen.readers.unwrap();
         assert_eq!(rows.iter().map(|row| row.slot).collect::<Vec<_>>(), self.seats.keys().copied().collect::<Vec<_>>());
-        rows.iter().for_each(|row| self.compare_row(row));
+        rows.iter().for_each(|row| self.compare_row(row, head));
         assert_eq!(self.writer().readers().unwrap(), rows);
         for handle in &self.readers {
             let own = handle.reader.info().unwrap();
