@@ -9,7 +9,8 @@ use crate::table::Phase;
 use loom::thread;
 use std::sync::Arc;
 
-/// Publishes until it is refused, `count` times at most. A refusal must leave the limit alone.
+/// Publishes until it is refused, `count` times at most. A refusal must leave the limit alone, and what is intended is never more than what was taken:
+/// whoever joins later would move up for it.
 fn publish_some(mut writer: Writer, count: usize) -> thread::JoinHandle<usize> {
     thread::spawn(move || {
         for done in 0..count {
@@ -19,6 +20,7 @@ fn publish_some(mut writer: Writer, count: usize) -> thread::JoinHandle<usize> {
                 assert_eq!(writer.bus.ring.get(at::INTENT), before, "refused, yet it still intends to");
                 return done;
             }
+            assert_eq!(writer.bus.ring.get(at::INTENT), writer.bus.limit(), "it intends more than it took");
         }
         count
     })
@@ -107,6 +109,20 @@ fn a_joiner_makes_nobody_else_miss_anything() {
         holds(&bus, asked, joined);
         assert!(bus.limit() <= there.position + 128);
         read_on(&bus, there, end);
+    });
+}
+
+/// A raise that gets less than it wanted, for a joiner's sake, intends no more than that.
+#[test]
+fn a_raise_is_lowered_for_a_joiner() {
+    explore("a raise is lowered for a joiner", 2, || {
+        let (bus, writer) = Bus::published(128, 64, 2, 5);
+        let publish = publish_some(writer, 1);
+        let asked = bus.place(3);
+        let (joined, _) = bus.join(0, Class::Gating, asked).unwrap();
+        assert_eq!(publish.join().unwrap(), 1);
+        holds(&bus, asked, joined);
+        read_on(&bus, joined, 6);
     });
 }
 
