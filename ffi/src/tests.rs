@@ -196,9 +196,31 @@ fn there_is_one_version() {
     assert_eq!(define("LAPWING_VERSION"), version);
     let number = version.split('.').fold(0, |number, part| number << 8 | part.parse::<u32>().expect("a number"));
     assert_eq!(define("LAPWING_VERSION_NUMBER"), format!("{number:#08x}"));
-    for manifest in [include_str!("../../Cargo.toml"), include_str!("../../python/pyproject.toml")] {
-        let line = manifest.lines().find(|line| line.starts_with("version = ")).expect("a version");
-        assert_eq!(line, format!("version = \"{version}\""));
+    let lines = |text: &str, start: &str| -> Vec<String> {
+        text.lines().filter(|line| line.starts_with(start)).map(str::to_string).collect()
+    };
+    // Said in the workspace's manifest, taken over by its members, and said once more to pip, which knows nothing of cargo.
+    let root = include_str!("../../Cargo.toml");
+    let said = vec![format!("version = \"{version}\"")];
+    assert_eq!(lines(root, "version = "), said);
+    assert_eq!(lines(include_str!("../../python/pyproject.toml"), "version = "), said);
+    for manifest in [root, include_str!("../Cargo.toml"), include_str!("../../cli/Cargo.toml")] {
+        assert_eq!(lines(manifest, "version.workspace"), ["version.workspace = true"]);
+    }
+    // The latest entry of the changelog, released or not.
+    let changes = lines(include_str!("../../CHANGELOG.md"), "## ");
+    assert_eq!(changes[0].split(' ').nth(1), Some(version), "CHANGELOG.md");
+    // Filled in by `ffi/install` from the same manifest.
+    for (template, line) in [
+        (include_str!("../packaging/lapwing.pc.in"), "Version: @version@"),
+        (include_str!("../packaging/lapwing-config-version.cmake.in"), "set(PACKAGE_VERSION \"@version@\")"),
+        (
+            include_str!("../packaging/lapwing-config.cmake.in"),
+            "    IMPORTED_LOCATION \"${_lapwing_lib}/liblapwing.so.@version@\"",
+        ),
+    ] {
+        assert!(template.lines().any(|found| found == line), "{line}");
+        assert!(!template.contains(version), "a version written out beside {line}");
     }
 }
 
