@@ -118,6 +118,40 @@ fn the_version_script_lists_the_exports() {
     assert_eq!(listed, exported().into_keys().collect::<Vec<_>>(), "ffi/lapwing.map");
 }
 
+/// The test of misuse leaves no function of the header out: those with a handle or pointers stand in its table, and are called there.
+#[test]
+fn the_table_of_misuse_names_every_function() {
+    let source = include_str!("../tests/c/misuse.c");
+    let body_of = |start: &str| -> &str {
+        let (_, rest) = source.split_once(start).unwrap_or_else(|| panic!("{start} is defined"));
+        rest.split_once("\n}\n").map_or(rest, |(body, _)| body).split("DEFINE(").next().expect("a body")
+    };
+    let mut misused = std::collections::BTreeSet::new();
+    for row in source.split("    {CALL(").skip(1) {
+        let row = row.split(',').next().expect("a name");
+        let body = body_of(&format!("DEFINE({row}) {{"));
+        // A row is about the function that it is named after; others with a longer name vary its arguments.
+        let called = exported().into_keys().filter(|name| body.contains(&format!("{name}(")));
+        let meant = called.max_by_key(|name| format!("lapwing_{row}").starts_with(name.as_str()));
+        let meant = meant.unwrap_or_else(|| panic!("{row} calls no function"));
+        assert!(format!("lapwing_{row}").starts_with(&meant), "{row} calls {meant}");
+        misused.insert(meant);
+    }
+    // Those that free a handle take its address, and are not for a table that goes on with it.
+    let closing = body_of("static void closing(void) {");
+    for name in ["lapwing_writer_close", "lapwing_writer_abandon", "lapwing_reader_close"] {
+        for status in ["LAPWING_E_NULL", "LAPWING_E_HANDLE"] {
+            let is_checked =
+                |line: &str| line.contains(&format!("CHECK_STATUS({name}(")) && line.ends_with(&format!("{status});"));
+            assert!(closing.lines().any(is_checked), "{name}: {status}");
+        }
+        misused.insert(name.into());
+    }
+    // No pointer, no handle, and any number is fine.
+    misused.extend(["lapwing_last_error", "lapwing_status_name", "lapwing_version"].map(String::from));
+    assert_eq!(misused, exported().into_keys().collect());
+}
+
 /// Enumerators of the header, and macros that are numbers.
 fn constants() -> BTreeMap<String, i64> {
     let code = code();
