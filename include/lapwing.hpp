@@ -576,6 +576,11 @@ inline status remove(const char *path) noexcept {
     return lapwing_bus_remove(path);
 }
 
+/* Makes a status of a file that shrinks while it is mapped, in place of the process's death by SIGBUS; see lapwing_guard_install. */
+inline status install_guard() noexcept {
+    return lapwing_guard_install();
+}
+
 } // namespace lapwing
 
 #endif

@@ -56,10 +56,12 @@
  *            EVERY HANDLE, and all can return LAPWING_E_PANIC, which means a bug in the library, caught.
  * Every      LAPWING_E_NULL (it, or an argument that must not be, is NULL), LAPWING_E_HANDLE (it is another kind of handle),
  * handle     LAPWING_E_FORKED (it was opened before a fork(): a child opens its own), LAPWING_E_BUSY (another thread is in a call
- *            on it). On these nothing was done.
- * Threads    Any thread may use a handle, one at a time. LAPWING_E_BUSY catches most violations and is not a lock. Functions without a
+ *            on it). On these nothing was done. With lapwing_guard_install, those that look at the bus can also return
+ *            LAPWING_E_FILE_TRUNCATED.
+ * Threads    Any thread may use a handle, one at a time, by a lock of the caller's. LAPWING_E_BUSY catches most violations and is no lock. Functions without a
  *            handle can be called by any thread at any time.
- * Signals    No function is async-signal-safe. A signal handled during a wait does not end it. The library installs no handler.
+ * Signals    No function is async-signal-safe. A signal handled during a wait does not end it: who has to notice one waits with a time-out, or on
+ *            lapwing_reader_get_fd. The library installs no handler unasked.
  * Forks      A child inherits no lock and no role. Handles from before the fork answer LAPWING_E_FORKED; closing them
  *            frees their memory, and touches nothing that is shared.
  * Memory     Handles are made by ..._create, ..._open or ..._standby and freed by closing them. Everything else belongs to the caller;
@@ -71,8 +73,10 @@
  * Units      Lengths and sizes are bytes; times are nanoseconds, time stamps nanoseconds since 1970 UTC. A time-out of 0 does not wait
  *            (and makes no system call), a negative one has no end.
  * Text       Strings are UTF-8 and end in a zero; a path is any bytes without one.
- * Process    No global constructor, no signal handler, no thread, except the one that lapwing_reader_get_fd starts. pthread_atfork is
- *            used. Truncating the files of a live bus raises SIGBUS in those that use it, as with any mapped file.
+ * Process    Nothing runs before the first call but what the C runtime and Rust's standard library run in any shared library: no global
+ *            constructor of its own. No signal handler, unless lapwing_guard_install is called; no thread, except the one that
+ *            lapwing_reader_get_fd starts. pthread_atfork is used. Who may write the files of a bus can truncate them: that raises SIGBUS in those
+ *            that have them mapped, and so ends them, as with any mapped file; lapwing_guard_install makes a status of it.
  */
 
 #ifndef LAPWING_H
@@ -145,7 +149,8 @@ enum {
     LAPWING_E_UNSUPPORTED = -37,      /* the file system or kernel lacks what the bus needs */
     LAPWING_E_IO = -38,               /* another failure of the operating system */
     LAPWING_E_TOO_LARGE = -39,        /* larger than a record, or a batch, can be */
-    LAPWING_E_EXHAUSTED = -40         /* the stream has reached its last position, after 2^62 bytes */
+    LAPWING_E_EXHAUSTED = -40,        /* the stream has reached its last position, after 2^62 bytes */
+    LAPWING_E_FILE_TRUNCATED = -41    /* a file of the bus shrank under the handle, which can only be closed: see lapwing_guard_install */
 };
 
 /* The name of a status, such as "LAPWING_GAP". Never NULL; lives for ever. */
@@ -154,6 +159,18 @@ const char *lapwing_status_name(int status);
 /* What was wrong when a call on this thread last returned a negative status. Never NULL; empty if none did. The text belongs to the
  * thread and is valid until its next call of the library. */
 const char *lapwing_last_error(void);
+
+/* ---- The process ------------------------------------------------------------------------------------------------ */
+
+/* Makes a status of a file that shrinks while it is mapped, in place of the process's death by SIGBUS: the call that meets it, or at the
+ * latest the next one on that handle, returns LAPWING_E_FILE_TRUNCATED, and so does every later one that would read, publish or wait: the
+ * handle can only be closed. Nothing is delivered from what is gone, and other handles go on as before. It installs a handler for SIGBUS, for this process and for good, that passes on every
+ * fault which is not one of a bus's files. Call it early: a handler installed later has to pass on what it does not know. More than once
+ * does no harm. It costs calls nothing.
+ * Not covered: a thread that blocks SIGBUS; memory of a bus that the caller holds at that moment (a pinned record, a claim), which
+ * turns into zeros; a hole punched into a file, which reads as zeros and is LAPWING_E_CORRUPT where a record lay.
+ * Returns: E_IO if the kernel refuses the handler. */
+int lapwing_guard_install(void);
 
 /* ---- Types ------------------------------------------------------------------------------------------------------ */
 

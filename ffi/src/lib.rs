@@ -12,6 +12,7 @@
 
 pub mod bus_calls;
 pub mod handle;
+pub mod process;
 pub mod reader;
 pub mod status;
 pub mod types;

@@ -73,6 +73,7 @@ statuses! {
     LAPWING_E_IO = -38,
     LAPWING_E_TOO_LARGE = -39,
     LAPWING_E_EXHAUSTED = -40,
+    LAPWING_E_FILE_TRUNCATED = -41,
 }
 
 /// Bytes of a thread's last error, the zero at its end included.
@@ -136,6 +137,7 @@ pub(crate) fn fail_with(error: &Error) -> c_int {
         Error::PinnedForbidden { .. } => LAPWING_E_PINNED_FORBIDDEN,
         Error::FutureSequence { .. } => LAPWING_E_FUTURE_SEQUENCE,
         Error::WrongState { .. } => LAPWING_E_STATE,
+        Error::Truncated { .. } => LAPWING_E_FILE_TRUNCATED,
         Error::Forked => LAPWING_E_FORKED,
         Error::Permission { .. } => LAPWING_E_PERMISSION,
         Error::NoSpace { .. } => LAPWING_E_NO_SPACE,

@@ -643,3 +643,9 @@ def forget(path, name):
 def remove(path):
     """Removes a bus that has no living writer."""
     _check(lib.lapwing_bus_remove(_path(path)))
+
+
+def install_guard():
+    """Makes an `Error` (E_FILE_TRUNCATED) of a file that shrinks while it is mapped, in place of the process's death by SIGBUS. For good; see
+    lapwing_guard_install. `faulthandler`, if it is used, has to be enabled before."""
+    _check(lib.lapwing_guard_install())

@@ -67,6 +67,7 @@ class Status:
     E_IO = -38
     E_TOO_LARGE = -39
     E_EXHAUSTED = -40
+    E_FILE_TRUNCATED = -41
 
 
 class _Struct(ctypes.Structure):
@@ -258,6 +259,7 @@ PROTOTYPES = {
     "lapwing_version": [],
     "lapwing_status_name": [c_int],
     "lapwing_last_error": [],
+    "lapwing_guard_install": [],
     "lapwing_writer_create": [c_char_p, POINTER(WriterOptions), POINTER(_writer)],
     "lapwing_writer_open": [c_char_p, POINTER(_writer)],
     "lapwing_writer_standby": [c_char_p, POINTER(_writer)],

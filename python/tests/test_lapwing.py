@@ -270,6 +270,21 @@ class Processes(Case):
                 os._exit(2)
             self.assertEqual(os.waitpid(child, 0)[1], 0)
 
+    def test_a_file_that_shrinks_is_an_error(self):
+        lapwing.install_guard()
+        with lapwing.Writer.create(self.path) as writer, lapwing.Reader(self.path) as reader:
+            writer.publish(b"x")
+            for suffix in ("", ".readers"):
+                os.truncate(self.path + suffix, 0)
+            for call in (lambda: reader.next(0), lambda: reader.poll(timeout=0), lambda: writer.publish(b"y")):
+                with self.assertRaises(lapwing.Error) as raised:
+                    for _ in range(2):  # the call that meets it may still go through
+                        call()
+                self.assertEqual(raised.exception.status, lapwing.Status.E_FILE_TRUNCATED)
+            writer.abandon()
+            for suffix in ("", ".readers", ".lock"):
+                os.unlink(self.path + suffix)
+
     def test_an_exception_leaves_the_stream_open(self):
         with self.assertRaises(ZeroDivisionError):
             with lapwing.Writer.create(self.path) as writer:

@@ -524,6 +524,76 @@ static void replaced(void) {
     end(&writer);
 }
 
+static void shrink(const char *suffix) {
+    char file[300];
+    snprintf(file, sizeof file, "%s%s", path, suffix);
+    CHECK_EQ(truncate(file, 0), 0);
+}
+
+static void *read_until_lost(void *context) {
+    lapwing_reader *waiting = context;
+    lapwing_record record;
+    CHECK_STATUS(lapwing_reader_next(waiting, LONG_NS, &record), LAPWING_E_FILE_TRUNCATED);
+    return NULL;
+}
+
+/* A file that shrinks under its handles is a status on them, and nothing to anybody else. */
+static void shrunk(void) {
+    CHECK_OK(lapwing_guard_install());
+    CHECK_OK(lapwing_guard_install());
+    char other_path[300], file[300];
+    snprintf(other_path, sizeof other_path, "%s-other", path);
+    lapwing_writer *other = NULL;
+    lapwing_reader *of_other = NULL;
+    CHECK_OK(lapwing_writer_create(other_path, NULL, &other));
+    CHECK_OK(lapwing_reader_open(other_path, NULL, &of_other));
+    const char *const suffixes[] = {"", ".readers"};
+    for (size_t i = 0; i < 2; i++) {
+        lapwing_writer *writer = create(0, 0);
+        lapwing_reader *reader = attach((lapwing_reader_options){.schema = 0});
+        lapwing_reader *parked = attach((lapwing_reader_options){.schema = 0});
+        pthread_t thread;
+        CHECK_EQ(pthread_create(&thread, NULL, read_until_lost, parked), 0);
+        wait_for_sleeper(path);
+        shrink(suffixes[i]);
+        CHECK_EQ(pthread_join(thread, NULL), 0);
+        /* The call that meets it may return what it would have; the next one knows. */
+        lapwing_record records[2];
+        size_t count;
+        int status = lapwing_reader_next(reader, 0, records);
+        if (status != LAPWING_EMPTY)
+            CHECK_STATUS(status, LAPWING_E_FILE_TRUNCATED);
+        for (int again = 0; again < 3; again++) {
+            CHECK_STATUS(lapwing_reader_next(reader, 0, records), LAPWING_E_FILE_TRUNCATED);
+            CHECK_STATUS(lapwing_reader_poll(reader, 0, records, 2, NULL, 0, &count), LAPWING_E_FILE_TRUNCATED);
+        }
+        CHECK(strstr(lapwing_last_error(), suffixes[i]));
+        status = lapwing_writer_publish(writer, 0, "x", 1, NULL);
+        if (status != LAPWING_OK)
+            CHECK_STATUS(status, LAPWING_E_FILE_TRUNCATED);
+        CHECK_STATUS(lapwing_writer_publish(writer, 0, "x", 1, NULL), LAPWING_E_FILE_TRUNCATED);
+        void *data;
+        CHECK_STATUS(lapwing_writer_claim(writer, 0, 8, &data), LAPWING_E_FILE_TRUNCATED);
+        lapwing_message message = {"x", 1, 0, 0};
+        CHECK_STATUS(lapwing_writer_publish_batch(writer, &message, 1, NULL), LAPWING_E_FILE_TRUNCATED);
+        CHECK_OK(lapwing_reader_close(&reader));
+        CHECK_OK(lapwing_reader_close(&parked));
+        CHECK_OK(lapwing_writer_abandon(&writer));
+        CHECK(!reader && !parked && !writer);
+        /* Nobody else's business. */
+        CHECK_OK(lapwing_writer_publish(other, 0, "still", 5, NULL));
+        CHECK_OK(lapwing_reader_next(of_other, 0, records));
+        const char *const files[] = {"", ".readers", ".lock"};
+        for (size_t j = 0; j < 3; j++) {
+            snprintf(file, sizeof file, "%s%s", path, files[j]);
+            CHECK_EQ(unlink(file), 0);
+        }
+    }
+    CHECK_OK(lapwing_reader_close(&of_other));
+    CHECK_OK(lapwing_writer_close(&other, 0, NULL));
+    CHECK_OK(lapwing_bus_remove(other_path));
+}
+
 int main(void) {
     path = fresh_path("behaviour");
     CHECK(!strcmp(lapwing_version(), LAPWING_VERSION));
@@ -538,6 +608,7 @@ int main(void) {
     takeover();
     descriptor();
     replaced();
+    shrunk();
     printf("behaviour: fine\n");
     return 0;
 }

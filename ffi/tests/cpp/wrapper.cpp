@@ -138,10 +138,25 @@ static void failures(const char *path) {
     lapwing::remove(path).value();
 }
 
+/* A file that shrinks is a status. */
+static void shrunk(const std::string &path) {
+    lapwing::install_guard().value();
+    lapwing::writer writer = lapwing::writer::create(path.c_str()).value();
+    lapwing::reader reader = lapwing::reader::open(path.c_str()).value();
+    CHECK(truncate(path.c_str(), 0) == 0);
+    auto first = reader.next(lapwing::nanoseconds(0)).code();
+    CHECK(first == LAPWING_EMPTY || first == LAPWING_E_FILE_TRUNCATED);
+    CHECK(reader.next(lapwing::nanoseconds(0)).code() == LAPWING_E_FILE_TRUNCATED);
+    CHECK(reader.close().ok() && writer.abandon().ok());
+    for (const char *suffix : {"", ".readers", ".lock"})
+        CHECK(unlink((path + suffix).c_str()) == 0);
+}
+
 int main() {
     const std::string path = path_of("wrapper");
     everyday(path.c_str());
     overruns(path.c_str());
     failures(path.c_str());
+    shrunk(path);
     std::puts("wrapper: fine");
 }

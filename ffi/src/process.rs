@@ -1,0 +1,12 @@
+//! Calls about the process as a whole.
+
+use crate::status::*;
+use std::ffi::c_int;
+
+#[unsafe(no_mangle)]
+pub extern "C" fn lapwing_guard_install() -> c_int {
+    guard(|| {
+        bus::guard::install().map_err(|error| fail_with(&error))?;
+        Ok(LAPWING_OK)
+    })
+}
