@@ -1,4 +1,5 @@
-//! The layout of the two files, word by word: enough to write a reader without this crate.
+//! The layout of the two files, word by word: enough to write a reader without this crate. How a registered one joins, reads, sleeps and leaves,
+//! step by step, is the page `docs/READER.md`, here the module `reader`.
 //!
 //! Every shared byte belongs to a 64-bit word in the machine's own byte order. Words are grouped in lines of
 //! 128 bytes (two cache lines of x86, one of some ARM cores) on every architecture, so that two words which
@@ -91,6 +92,10 @@
 //! | `PATH` | 0 | read | the writer, for readers to test |
 //! | `PATH.readers` | the slot's first byte | write | the reader in that slot, or who reaps it |
 //! | `PATH.readers` | 2⁶² + hash of a name | write | the reader of that name |
+
+#[cfg(doc)]
+#[doc = include_str!("../docs/READER.md")]
+pub mod reader {}
 
 /// Bytes of a line: the unit in which words are kept apart.
 pub const LINE: u64 = 128;
