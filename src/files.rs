@@ -347,6 +347,15 @@ impl Attached {
 
 // ---- the writer's lock --------------------------------------------------------------------------------------
 
+/// What who wants to be the writer does while another one is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IfTaken {
+    Fail,
+    Wait,
+    /// Until a signal was handled.
+    WaitUntilSignal,
+}
+
 /// The locks that make a process the writer; the kernel drops them with it.
 pub(crate) struct WriterLocks {
     _lock: LockFile,
@@ -354,14 +363,17 @@ pub(crate) struct WriterLocks {
 }
 
 impl WriterLocks {
-    /// Takes the lock that decides who the writer is; waits for it if `wait`, else fails with the holder's name.
-    pub(crate) fn take(paths: &Paths, access: Access, wait: bool) -> Result<Self> {
+    /// Takes the lock that decides who the writer is. If another writer has it, fails with its name, or waits.
+    pub(crate) fn take(paths: &Paths, access: Access, if_taken: IfTaken) -> Result<Self> {
         loop {
             let lock = LockFile::open(|| open_lock(&paths.lock, access))?;
-            if wait {
-                lock.wait_write(&paths.lock, 0)?;
-            } else if !lock.try_write(&paths.lock, 0)? {
-                return Err(Error::WriterBusy { path: paths.ring.clone(), pid: announced_writer(paths) });
+            match if_taken {
+                IfTaken::Wait => lock.wait_write(&paths.lock, 0, false)?,
+                IfTaken::WaitUntilSignal => lock.wait_write(&paths.lock, 0, true)?,
+                IfTaken::Fail if lock.try_write(&paths.lock, 0)? => {}
+                IfTaken::Fail => {
+                    return Err(Error::WriterBusy { path: paths.ring.clone(), pid: announced_writer(paths) });
+                }
             }
             // Someone may have removed the bus, and this file with it, while we waited: then the lock decides nothing.
             let meta = lock.file().metadata().map_err(|source| Error::io("look at", &paths.lock, source))?;
@@ -565,7 +577,7 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     } else if ![&paths.table, &paths.lock, &paths.new_ring, &paths.new_table].iter().any(|path| path.exists()) {
         return Err(Error::NotFound { path: path.into() });
     }
-    let _locks = WriterLocks::take(&paths, Access { mode: 0o600, group: None }, false)?;
+    let _locks = WriterLocks::take(&paths, Access { mode: 0o600, group: None }, IfTaken::Fail)?;
     let old = attach(&paths.ring, Role::Writer).ok();
     let unlink = |path: &PathBuf| match fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, source)),

@@ -1,7 +1,7 @@
 //! The options of a new bus, validated before anything is touched.
 
 use crate::error::{Error, Result};
-use crate::files::{self, Access, Facts, Paths, Role, WriterLocks};
+use crate::files::{self, Access, Facts, IfTaken, Paths, Role, WriterLocks};
 use crate::layout::{self, Geometry, ring as at};
 use crate::sys;
 use crate::writer::Writer;
@@ -201,7 +201,8 @@ impl Options {
         };
         // Before, so that no lock file is left beside what is none of ours; and again, since it may have come meanwhile.
         check()?;
-        let locks = WriterLocks::take(paths, self.access, existing == Existing::Await)?;
+        let if_taken = if existing == Existing::Await { IfTaken::Wait } else { IfTaken::Fail };
+        let locks = WriterLocks::take(paths, self.access, if_taken)?;
         check()?;
         Ok(locks)
     }

@@ -100,11 +100,12 @@ mod real {
             }
         }
 
-        /// Waits in the kernel until the write lock on `byte` is free, and takes it.
-        pub(crate) fn wait_write(&self, path: &Path, byte: u64) -> Result<()> {
+        /// Waits in the kernel until the write lock on `byte` is free, and takes it; a signal that was handled ends the wait, or not.
+        pub(crate) fn wait_write(&self, path: &Path, byte: u64, until_signal: bool) -> Result<()> {
             loop {
                 match fcntl(&*self.file, FcntlArg::F_OFD_SETLKW(&region(libc::F_WRLCK, byte))) {
                     Ok(_) => return Ok(()),
+                    Err(Errno::EINTR) if until_signal => return Err(Error::io("wait for", path, Errno::EINTR.into())),
                     Err(Errno::EINTR) => {}
                     Err(errno) => return Err(lock_error(errno, path)),
                 }

@@ -2,7 +2,7 @@
 
 use crate::claim::{Batch, Claim};
 use crate::error::{Error, PublishError, Result};
-use crate::files::{self, Access, Attached, Paths, Role, WriterLocks};
+use crate::files::{self, Access, Attached, IfTaken, Paths, Role, WriterLocks};
 use crate::layout::{self, ring as at};
 use crate::options::Memory;
 use crate::publish::{Publisher, Refused, Reserved, Warned};
@@ -101,7 +101,7 @@ impl Writer {
     /// [`Error::WriterBusy`] while another writer is alive; [`Error::NotFound`], [`Error::NotReady`], [`Error::NotABus`],
     /// [`Error::Incompatible`], [`Error::Corrupt`], [`Error::Permission`] from the files.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::enter(path.as_ref(), false)
+        Self::enter(path.as_ref(), IfTaken::Fail)
     }
 
     /// Waits until the bus has no writer (the kernel says so the moment the other is gone, whatever it died of), then becomes it.
@@ -109,16 +109,24 @@ impl Writer {
     /// # Errors
     /// As [`open`](Self::open), without [`Error::WriterBusy`].
     pub fn standby(path: impl AsRef<Path>) -> Result<Self> {
-        Self::enter(path.as_ref(), true)
+        Self::enter(path.as_ref(), IfTaken::Wait)
     }
 
-    fn enter(path: &Path, wait: bool) -> Result<Self> {
+    /// As [`standby`](Self::standby), but a signal handler that ran in this thread ends the wait, if it was installed without `SA_RESTART`.
+    ///
+    /// # Errors
+    /// As [`standby`](Self::standby); [`Error::Io`] of the kind [`Interrupted`](std::io::ErrorKind::Interrupted) after a signal.
+    pub fn standby_until_signal(path: impl AsRef<Path>) -> Result<Self> {
+        Self::enter(path.as_ref(), IfTaken::WaitUntilSignal)
+    }
+
+    fn enter(path: &Path, if_taken: IfTaken) -> Result<Self> {
         let paths = Paths::of(path);
         // Whatever is wrong with the ring is said before a lock file is made beside it.
         drop(files::attach_ring(path, Role::Writer)?);
         let mode =
             fs::symlink_metadata(path).map_err(|source| Error::io("look at", path, source))?.permissions().mode();
-        let locks = WriterLocks::take(&paths, Access { mode: mode & 0o666, group: None }, wait)?;
+        let locks = WriterLocks::take(&paths, Access { mode: mode & 0o666, group: None }, if_taken)?;
         Self::with_locks(path, locks, Memory::default())
     }
 

@@ -60,8 +60,8 @@
  *            LAPWING_E_FILE_TRUNCATED.
  * Threads    Any thread may use a handle, one at a time, by a lock of the caller's. LAPWING_E_BUSY catches most violations and is no lock. Functions without a
  *            handle can be called by any thread at any time.
- * Signals    No function is async-signal-safe. A signal handled during a wait does not end it: who has to notice one waits with a time-out, or on
- *            lapwing_reader_get_fd. The library installs no handler unasked.
+ * Signals    No function is async-signal-safe. A signal handled during a wait does not end it, that of lapwing_writer_standby apart: who has to notice one waits with a
+ *            time-out, or on lapwing_reader_get_fd. The library installs no handler unasked.
  * Forks      A child inherits no lock and no role. Handles from before the fork answer LAPWING_E_FORKED; closing them
  *            frees their memory, and touches nothing that is shared.
  * Memory     Handles are made by ..._create, ..._open or ..._standby and freed by closing them. Everything else belongs to the caller;
@@ -115,6 +115,7 @@ enum {
     LAPWING_TIMEOUT = 9,       /* the time is out */
     LAPWING_ALREADY = 10,      /* it was so already */
     LAPWING_TRUNCATED = 11,    /* the array was too short for all; as many as fit were written */
+    LAPWING_INTERRUPTED = 12,  /* a signal was handled during the wait, and nothing happened: call again to go on waiting */
 
     /* Misuse. */
     LAPWING_E_NULL = -1,      /* a pointer is NULL that must not be */
@@ -434,8 +435,8 @@ int lapwing_writer_create(const char *path, const lapwing_writer_options *option
 int lapwing_writer_open(const char *path, lapwing_writer **writer);
 
 /* Waits until the bus has no writer (the kernel says so the moment the other is gone, whatever it died of), then becomes it. The
- * wait has no end, so give it a thread.
- * Returns: as lapwing_writer_open, without E_WRITER_BUSY. */
+ * wait has no time-out; a signal ends it whose handler ran in this thread and was installed without SA_RESTART.
+ * Returns: INTERRUPTED (*writer is NULL); as lapwing_writer_open, without E_WRITER_BUSY. */
 int lapwing_writer_standby(const char *path, lapwing_writer **writer);
 
 /* Ends the stream, frees the handle and sets *writer to NULL. Readers drain what is there and are then told LAPWING_CLOSED with `code` and

@@ -3,10 +3,11 @@
 use crate::handle::{Handle, Kind};
 use crate::status::*;
 use crate::types::*;
-use bus::{Claim, Options, Overrun, Policy, PublishError, ReaderId, Writer, WriterEvent};
+use bus::{Claim, Error, Options, Overrun, Policy, PublishError, ReaderId, Writer, WriterEvent};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ffi::{c_char, c_int, c_void};
+use std::io::ErrorKind;
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -185,7 +186,14 @@ pub unsafe extern "C" fn lapwing_writer_open(path: *const c_char, writer: *mut *
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lapwing_writer_standby(path: *const c_char, writer: *mut *mut lapwing_writer) -> c_int {
     // SAFETY: as the header asks of the caller.
-    unsafe { open(writer, || Writer::standby(crate::types::path(path)?).map_err(|error| fail_with(&error))) }
+    unsafe {
+        open(writer, || {
+            Writer::standby_until_signal(crate::types::path(path)?).map_err(|error| match error {
+                Error::Io { source, .. } if source.kind() == ErrorKind::Interrupted => LAPWING_INTERRUPTED,
+                error => fail_with(&error),
+            })
+        })
+    }
 }
 
 #[unsafe(no_mangle)]

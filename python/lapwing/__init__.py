@@ -273,10 +273,14 @@ class Writer(_Handle):
 
     @classmethod
     def standby(cls, path):
-        """Waits until the bus has no writer, then becomes it."""
+        """Waits until the bus has no writer, then becomes it. A signal handler that raises ends the wait (Ctrl-C does, in the main thread)."""
         writer = cls.__new__(cls)
         _Handle.__init__(writer)
-        writer._opened(lib.lapwing_writer_standby(_path(path), byref(writer._raw)))
+        status = Status.INTERRUPTED
+        while status == Status.INTERRUPTED:
+            # Between two calls Python runs the handlers of signals.
+            status = lib.lapwing_writer_standby(_path(path), byref(writer._raw))
+        writer._opened(status)
         return writer
 
     def _published(self, status):

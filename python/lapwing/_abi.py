@@ -36,6 +36,7 @@ class Status:
     TIMEOUT = 9
     ALREADY = 10
     TRUNCATED = 11
+    INTERRUPTED = 12
     E_NULL = -1
     E_HANDLE = -2
     E_FORKED = -3

@@ -310,6 +310,32 @@ class Processes(Case):
             finally:
                 signal.signal(signal.SIGALRM, before)
 
+    def test_a_signal_ends_a_standby(self):
+        class Alarm(Exception):
+            pass
+
+        rung = []
+
+        def ring(*_):
+            rung.append(len(rung))
+            if len(rung) == 3:  # the first two are handled, and the wait goes on
+                raise Alarm
+
+        with lapwing.Writer.create(self.path) as writer:
+            before = signal.signal(signal.SIGALRM, ring)
+            try:
+                # Again and again, in case one comes between two waits.
+                signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+                with self.assertRaises(Alarm):
+                    lapwing.Writer.standby(self.path)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGALRM, before)
+            self.assertEqual(rung, [0, 1, 2])
+            writer.publish(b"still the writer")
+        with lapwing.Writer.standby(self.path) as writer:
+            self.assertEqual(writer.info.epoch, 2)
+
     def test_a_selector_waits_for_records(self):
         with lapwing.Writer.create(self.path) as writer, lapwing.Reader(self.path) as reader:
             with selectors.DefaultSelector() as selector:

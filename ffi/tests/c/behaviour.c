@@ -2,7 +2,9 @@
 #include "check.h"
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/epoll.h>
+#include <sys/time.h>
 #include <time.h>
 
 #define SMALL 4096 /* the smallest ring: overruns come soon */
@@ -524,6 +526,28 @@ static void replaced(void) {
     end(&writer);
 }
 
+static void ignore(int number) { (void)number; }
+
+/* A signal ends the wait of a standby, which may then go on waiting. */
+static void interrupted(void) {
+    lapwing_writer *writer = create(0, 0), *other = (lapwing_writer *)(void *)path;
+    struct sigaction action = {.sa_handler = ignore}, before;
+    CHECK_EQ(sigaction(SIGALRM, &action, &before), 0);
+    /* Again and again, in case one comes before the wait. */
+    struct itimerval often = {{0, 10000}, {0, 10000}}, never = {{0, 0}, {0, 0}};
+    CHECK_EQ(setitimer(ITIMER_REAL, &often, NULL), 0);
+    for (int i = 0; i < 3; i++) {
+        CHECK_STATUS(lapwing_writer_standby(path, &other), LAPWING_INTERRUPTED);
+        CHECK(other == NULL);
+    }
+    CHECK_EQ(setitimer(ITIMER_REAL, &never, NULL), 0);
+    CHECK_EQ(sigaction(SIGALRM, &before, NULL), 0);
+    CHECK_OK(lapwing_writer_publish(writer, 0, "x", 1, NULL));
+    CHECK_OK(lapwing_writer_abandon(&writer));
+    CHECK_OK(lapwing_writer_standby(path, &other));
+    end(&other);
+}
+
 static void shrink(const char *suffix) {
     char file[300];
     snprintf(file, sizeof file, "%s%s", path, suffix);
@@ -608,6 +632,7 @@ int main(void) {
     takeover();
     descriptor();
     replaced();
+    interrupted();
     shrunk();
     printf("behaviour: fine\n");
     return 0;
