@@ -76,6 +76,8 @@ fn every_language_reads_what_every_language_writes() {
         assert!(child.wait().expect("it ends").success(), "the reader in {language}");
         assert_eq!(read, written, "the reader in {language}");
     }
+    let names: Vec<_> = speakers.iter().map(|speaker| speaker.language).collect();
+    eprintln!("read alike in {names:?}; writer, records, sum:\n{written}");
     assert_eq!(Bus::inspect(&place.0).expect("a bus").writer.epoch, speakers.len() as u64 + 1);
 }
 
