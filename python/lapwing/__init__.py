@@ -148,12 +148,25 @@ def _check(status):
     return status
 
 
+def _text(text):
+    if b"\0" in text:
+        raise ValueError("embedded null byte")
+    return text
+
+
 def _path(path):
-    return os.fsencode(path)
+    return _text(os.fsencode(path))
 
 
 def _ns(seconds):
-    return -1 if seconds is None else max(0, min(int(seconds * 1e9), 2**63 - 1))
+    return -1 if seconds is None else int(max(0, min(seconds * 1e9, 2**63 - 1)))
+
+
+def _unsigned(number, bits=64):
+    """The number, since ctypes would cut it short in silence."""
+    if number >> bits:
+        raise OverflowError(f"{number} is not a number of {bits} bits without a sign")
+    return number
 
 
 def _reader(info):
@@ -227,7 +240,7 @@ class Claim:
             raise Error(Status.E_STATE, "the claim is done with")
         sequence = ctypes.c_uint64()
         wanted = len(self.view) if length is None else length
-        _check(lib.lapwing_writer_commit(self._writer._raw, wanted, byref(sequence)))
+        _check(lib.lapwing_writer_commit(self._writer._raw, _unsigned(wanted), byref(sequence)))
         self._done()
         return sequence.value
 
@@ -265,7 +278,7 @@ class Writer(_Handle):
             | (_LOCK_MEMORY if lock_memory else 0) | (0 if group is None else _GROUP)
         )
         options = _abi.WriterOptions(existing=existing, capacity=capacity, readers=readers, mode=mode, schema=schema,
-                                     max_age_ns=int(max_age * 1e9), flags=flags, group=group or 0)
+                                     max_age_ns=_ns(max_age), flags=flags, group=group or 0)
         writer = cls.__new__(cls)
         _Handle.__init__(writer)
         writer._opened(lib.lapwing_writer_create(_path(path), byref(options), byref(writer._raw)))
@@ -293,12 +306,12 @@ class Writer(_Handle):
     def publish(self, data, tag=0):
         """Publishes bytes, under the standing policy; returns the sequence. Raises `WouldOverrun`."""
         address, length, _keep = _bytes_of(data)
-        return self._published(lib.lapwing_writer_publish(self._raw, tag, address, length, byref(self._sequence)))
+        return self._published(lib.lapwing_writer_publish(self._raw, _unsigned(tag, 32), address, length, byref(self._sequence)))
 
     def try_publish(self, data, tag=0):
         """The same, refusing whatever the policy."""
         address, length, _keep = _bytes_of(data)
-        return self._published(lib.lapwing_writer_try_publish(self._raw, tag, address, length, byref(self._sequence)))
+        return self._published(lib.lapwing_writer_try_publish(self._raw, _unsigned(tag, 32), address, length, byref(self._sequence)))
 
     def publish_vectored(self, parts, tag=0):
         """Publishes several pieces as one record; returns the sequence."""
@@ -307,7 +320,7 @@ class Writer(_Handle):
         for to, (address, length, _keep) in zip(slices, found):
             to.data, to.length = ctypes.cast(address, ctypes.c_void_p), length
         return self._published(
-            lib.lapwing_writer_publish_vectored(self._raw, tag, slices, len(found), byref(self._sequence))
+            lib.lapwing_writer_publish_vectored(self._raw, _unsigned(tag, 32), slices, len(found), byref(self._sequence))
         )
 
     def publish_batch(self, records):
@@ -316,13 +329,13 @@ class Writer(_Handle):
                  for record in records]
         messages = (_abi.Message * len(found))()
         for to, (address, length, _keep, tag) in zip(messages, found):
-            to.data, to.length, to.tag = ctypes.cast(address, ctypes.c_void_p), length, tag
+            to.data, to.length, to.tag = ctypes.cast(address, ctypes.c_void_p), length, _unsigned(tag, 32)
         return self._published(lib.lapwing_writer_publish_batch(self._raw, messages, len(found), byref(self._sequence)))
 
     def claim(self, length, tag=0):
         """Claims room for a record, to be written in place: a context manager that gives it up unless it was committed."""
         data = ctypes.c_void_p()
-        status = lib.lapwing_writer_claim(self._raw, tag, length, byref(data))
+        status = lib.lapwing_writer_claim(self._raw, _unsigned(tag, 32), _unsigned(length), byref(data))
         if status != Status.OK:
             self._published(status)
         return Claim(self, data.value, length)
@@ -351,7 +364,7 @@ class Writer(_Handle):
 
     def evict(self, reader):
         """Evicts a reader by its id; false if it was evicted already."""
-        return _check(lib.lapwing_writer_evict(self._raw, reader)) == Status.OK
+        return _check(lib.lapwing_writer_evict(self._raw, _unsigned(reader))) == Status.OK
 
     def reap(self):
         """Reclaims the slots of dead readers, and says whose they were."""
@@ -470,8 +483,8 @@ class Reader(_Handle):
             | (_LOCK_MEMORY if lock_memory else 0)
         )
         options = _abi.ReaderOptions(
-            reader_class=reader_class, start=start, start_at=start_at, name=None if name is None else name.encode(),
-            wait=wait, flags=flags, hold_ns=int(hold_for * 1e9), schema=schema, filter_mask=filter[0], filter_value=filter[1],
+            reader_class=reader_class, start=start, start_at=start_at, name=None if name is None else _text(name.encode()),
+            wait=wait, flags=flags, hold_ns=_ns(hold_for), schema=schema, filter_mask=filter[0], filter_value=filter[1],
         )
         _check(lib.lapwing_reader_open(_path(path), byref(options), byref(self._raw)))
         self._record = _abi.Record()
@@ -524,6 +537,8 @@ class Reader(_Handle):
         return self._other(status)
 
     def _poll(self, address, size, most, timeout):
+        if not 0 < most <= 1 << 20:
+            raise ValueError(f"most is {most}, not 1 to {1 << 20}")
         if self._room < most:
             self._records, self._room = ctypes.create_string_buffer(most * _RECORD.size), most
             self._table = memoryview(self._records).cast("B")
@@ -582,7 +597,7 @@ class Reader(_Handle):
     def rejoin(self, start=RESUME, start_at=0):
         """Goes on elsewhere, after an eviction or to seek; returns what is skipped."""
         gap = _abi.Gap()
-        _check(lib.lapwing_reader_rejoin(self._raw, start, start_at, byref(gap)))
+        _check(lib.lapwing_reader_rejoin(self._raw, _unsigned(start, 32), _unsigned(start_at), byref(gap)))
         return Gap(gap.first, gap.end)
 
     @property
@@ -636,12 +651,12 @@ def inspect(path):
 
 def evict(path, reader):
     """Evicts a reader by its id; false if it was evicted already."""
-    return _check(lib.lapwing_bus_evict(_path(path), reader)) == Status.OK
+    return _check(lib.lapwing_bus_evict(_path(path), _unsigned(reader))) == Status.OK
 
 
 def forget(path, name):
     """Forgets the name of a reader that is away."""
-    _check(lib.lapwing_bus_forget(_path(path), name.encode()))
+    _check(lib.lapwing_bus_forget(_path(path), _text(name.encode())))
 
 
 def remove(path):

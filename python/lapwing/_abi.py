@@ -76,6 +76,10 @@ class _Struct(ctypes.Structure):
 
     def __init__(self, **values):
         super().__init__(**values)
+        for field, value in values.items():
+            # ctypes cuts numbers short in silence.
+            if isinstance(value, int) and getattr(self, field) != value:
+                raise OverflowError(f"{field} cannot be {value}")
         if self._fields_[0][0] == "size":
             self.size = ctypes.sizeof(self)
 

@@ -149,6 +149,32 @@ class Everyday(Case):
                     with self.assertRaises(IndexError):
                         batch[len(batch)]
 
+    def test_nothing_is_cut_short_in_silence(self):
+        with lapwing.Writer.create(self.path) as writer, lapwing.Reader(self.path) as reader:
+            for tag in (-1, 2**32):
+                for call in (writer.publish, writer.try_publish, lambda data, tag: writer.publish_batch([(data, tag)]),
+                             lambda data, tag: writer.publish_vectored([data], tag), lambda data, tag: writer.claim(1, tag)):
+                    with self.assertRaises(OverflowError):
+                        call(b"x", tag)
+            self.assertEqual(writer.publish(b"x", tag=2**32 - 1), 0)
+            self.assertEqual(reader.next(0).tag, 2**32 - 1)
+            for call in (lambda: writer.claim(-1), lambda: writer.evict(-1), lambda: lapwing.evict(self.path, 2**64),
+                         lambda: reader.rejoin(lapwing.AFTER, 2**64), lambda: reader.rejoin(-1),
+                         lambda: lapwing.Reader(self.path, start=lapwing.AFTER, start_at=2**64),
+                         lambda: lapwing.Reader(self.path, filter=(2**32, 0)),
+                         lambda: lapwing.Writer.create(self.path, readers=2**32 + 5)):
+                with self.assertRaises(OverflowError):
+                    call()
+            for most in (0, -1, 2**20 + 1, 2**64 + 1):
+                with self.assertRaises(ValueError):
+                    reader.poll(most, 0)
+            for call in (lambda: lapwing.Reader(self.path + "\0b"), lambda: lapwing.Reader(self.path, name="a\0b"),
+                         lambda: lapwing.forget(self.path, "a\0b")):
+                with self.assertRaises(ValueError):
+                    call()
+            writer.wait(1e300)
+            writer.wait(float("inf"))
+
     def test_a_large_record_makes_room(self):
         with lapwing.Writer.create(self.path) as writer, lapwing.Reader(self.path) as reader:
             large = os.urandom(writer.info.max_record)
