@@ -98,7 +98,7 @@ fn readers_dead_stopped_stalled_and_away_are_told_apart_with_what_to_do() {
     // Nobody reads its output: it stands in its handler once the pipe is full, which is before the ring is.
     let (mut stuck, _output) = Process::with_output(&["--json", "sub", &bus, "--name", "stuck"]);
     stuck.expect("attached");
-    let ran = run(&["pub", &bus, "--keep-open", "--policy", "refuse"], &numbered(4500));
+    let ran = run(&["pub", &bus, "--keep-open", "--policy", "refuse"], &numbered(3800));
     assert_eq!(ran.code, 0, "{}", ran.stderr);
 
     let (lines, code) = doctor(&bus);

@@ -48,7 +48,7 @@ fn stat_checks_lag_and_progress() {
     reader.signal(Signal::SIGSTOP);
     until(&bus, "it is stopped", |stat| stat["readers"][0]["health"] == "stopped");
     assert_eq!(run(&["stat", &bus, "--fail-lag", "10%"], b"").code, 0);
-    let ran = run(&["--json", "pub", &bus, "--policy", "refuse", "--keep-open"], &numbered(600));
+    let ran = run(&["--json", "pub", &bus, "--policy", "refuse", "--keep-open"], &numbered(450));
     assert_eq!(ran.code, 0, "{}", ran.stderr);
 
     let ran = run(&["--json", "stat", &bus, "--fail-lag", "30%"], b"");

@@ -156,6 +156,15 @@ impl Process {
 
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid() as i32), signal).expect("it is a child of this process");
+        // It stops when it next runs, which the kernel does not say.
+        while signal == Signal::SIGSTOP && !self.is_stopped() {
+            std::thread::yield_now();
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a child not waited for");
+        status.lines().any(|line| line.starts_with("State:") && line.contains("T (stopped)"))
     }
 
     /// Waits for a report.
