@@ -302,7 +302,7 @@ pub(crate) fn prefetch_read(word: &AtomicU64) {
 
 /// Words from which on the machine's string copy is faster between cores (`benches/NOTES.md`).
 #[cfg(all(not(loom), target_arch = "x86_64"))]
-const STRING: usize = 128;
+const STRING: usize = 256;
 
 /// Copies words between memory that others may change meanwhile and memory of our own, 16 bytes at a time where it can.
 ///

@@ -24,7 +24,8 @@
 //! limit makes validating readers discard what is intact, and a writer that dies between raise and retract leaves a lie.
 
 use crate::layout::{
-    ALIGN, ALIGN_WORDS, Commit, Geometry, MAX_POSITION, RECORD_HEADER_WORDS, filled_words, ring as at, table,
+    ALIGN, ALIGN_WORDS, CACHE_LINE, Commit, Geometry, MAX_POSITION, RECORD_HEADER_WORDS, filled_words, ring as at,
+    table,
 };
 use crate::map::{Filler, Window, prefetch_write, store_bytes};
 use crate::ring::{Place, Ring};
@@ -99,9 +100,11 @@ struct Gate {
     warned: Vec<u8>,
 }
 
-/// How far ahead of head a line is fetched for writing, in bytes: the lines of a lap ago are in the readers' caches, and the store buffer alone
-/// reaches only some records ahead.
+/// How far ahead of the next record lines are fetched for writing, in bytes: those of a lap ago are in the readers' caches, and the store buffer
+/// alone reaches only some lines ahead.
 const PREFETCH: usize = 512;
+/// Bytes that one record fetches at most.
+const PREFETCHED: usize = 8192;
 
 /// How often, and how many pauses apart, a writer with a full ring looks whether its slowest reader has gained.
 const GAIN_LOOKS: u32 = 32;
@@ -190,7 +193,7 @@ impl Publisher {
     #[inline(always)]
     pub(crate) fn push(&mut self, sequence: u64, payload: &[u8]) -> Option<(&AtomicU64, u64)> {
         let (commit_word, words) = fill(&self.batch, sequence, payload)?;
-        prefetch_write(commit_word, words * 8 + PREFETCH);
+        fetch_ahead(commit_word, words);
         Some((commit_word, words as u64 * 8))
     }
 
@@ -583,14 +586,22 @@ impl Publisher {
     }
 }
 
-/// Stores the commit word of a record of so many words, and fetches the line of the zero ahead of the next one, now rather than
-/// between that record's stores.
+/// Fetches as many lines further ahead as a record of so many words takes, behind it, so that a stream of them finds its lines there.
+#[inline(always)]
+fn fetch_ahead(commit_word: &AtomicU64, words: usize) {
+    let (end, size) = (words * 8, (words * 8).min(PREFETCHED));
+    for line in (0..size).step_by(CACHE_LINE as usize) {
+        prefetch_write(commit_word, end + PREFETCH + line);
+    }
+}
+
+/// Stores the commit word of a record of so many words, and fetches lines for later ones.
 ///
 /// Release pairs with the readers' Acquire load of the commit word: who sees it sees payload, sequence and zero ahead.
 #[inline(always)]
 fn show(commit_word: &AtomicU64, words: usize, tag: u32, length: usize) {
     commit_word.store(Commit::record(tag, length as u64).0, Ordering::Release);
-    prefetch_write(commit_word, words * 8 + PREFETCH);
+    fetch_ahead(commit_word, words);
 }
 
 /// Writes all of a record but its commit word at the start of a window; returns that word, and how many words the record takes.
