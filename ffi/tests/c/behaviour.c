@@ -632,7 +632,9 @@ int main(void) {
     takeover();
     descriptor();
     replaced();
-    interrupted();
+    /* It does not know that this lock is waited for, and lets no signal through meanwhile. */
+    if (!getenv("LAPWING_IN_VALGRIND"))
+        interrupted();
     shrunk();
     printf("behaviour: fine\n");
     return 0;
