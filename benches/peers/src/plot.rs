@@ -25,6 +25,9 @@ struct Point {
     max: f64,
 }
 
+/// Pixels on the right that the legend takes.
+const LEGEND: u32 = 150;
+
 struct Axes<'a> {
     title: &'a str,
     x: &'a str,
@@ -95,14 +98,22 @@ fn family(row: &Row) -> &str {
     }
 }
 
-/// The limit is black, lapwing red to orange, everybody else from the rest of the circle.
-fn colour(kind: Kind, index: usize, of: usize) -> HSLColor {
-    let part = index as f64 / of.max(1) as f64;
+/// The limit is black, lapwing red, everybody else of a colour that most eyes can tell from the others'.
+fn colour(kind: Kind, index: usize) -> RGBColor {
+    const OTHERS: [RGBColor; 8] = [
+        RGBColor(0, 114, 178),
+        RGBColor(230, 159, 0),
+        RGBColor(0, 158, 115),
+        RGBColor(204, 121, 167),
+        RGBColor(86, 180, 233),
+        RGBColor(140, 86, 75),
+        RGBColor(128, 128, 0),
+        RGBColor(130, 130, 130),
+    ];
     match kind {
-        Kind::Limit => HSLColor(0.0, 0.0, 0.6 * part),
-        Kind::Lapwing => HSLColor(0.09 * part, 0.95, 0.45),
-        Kind::Peer => HSLColor(0.25 + 0.5 * part, 0.65, 0.42),
-        Kind::InProcess => HSLColor(0.8 + 0.1 * part, 0.35, 0.6),
+        Kind::Limit => BLACK,
+        Kind::Lapwing => RGBColor(220, 20, 20),
+        _ => OTHERS[index % OTHERS.len()],
     }
 }
 
@@ -134,9 +145,9 @@ fn chart(
     let mut chart = ChartBuilder::on(root)
         .caption(axes.title, ("sans-serif", 22))
         .margin(12)
+        .margin_right(LEGEND)
         .x_label_area_size(44)
         .y_label_area_size(64)
-        .right_y_label_area_size(190)
         .build_cartesian_2d((x.0..x.1).log_scale(), (y.0..y.1).log_scale())?;
     chart
         .configure_mesh()
@@ -144,30 +155,23 @@ fn chart(
         .y_desc(axes.y)
         .light_line_style(WHITE)
         .x_label_formatter(&|value| format!("{value:.0}"))
-        .y_label_formatter(&|value| if *value < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") })
+        .y_label_formatter(&|value| format!("{value}"))
         .draw()?;
     for (index, line) in lines.iter().enumerate() {
         let first = lines.iter().position(|other| other.kind == line.kind).unwrap_or(0);
-        let same = lines.iter().filter(|other| other.kind == line.kind).count();
-        let colour = colour(line.kind, index - first, same);
-        let width = if line.kind == Kind::Lapwing { 3 } else { 1 };
-        let style = colour.stroke_width(width);
-        chart
-            .draw_series(LineSeries::new(line.points.iter().map(|point| (point.x, point.median)), style))?
-            .label(&line.who)
-            .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], style));
+        let colour = colour(line.kind, index - first);
+        let style = colour.stroke_width(if line.kind == Kind::Lapwing { 3 } else { 1 });
+        chart.draw_series(LineSeries::new(line.points.iter().map(|point| (point.x, point.median)), style))?;
         chart.draw_series(
             line.points.iter().map(|point| {
                 PathElement::new(vec![(point.x, point.min), (point.x, point.max)], colour.stroke_width(1))
             }),
         )?;
         chart.draw_series(line.points.iter().map(|point| Circle::new((point.x, point.median), 3, colour.filled())))?;
+        // The legend, on the right margin.
+        let (left, height) = (root.dim_in_pixel().0 as i32 - LEGEND as i32 + 14, 60 + 22 * index as i32);
+        root.draw(&PathElement::new(vec![(left, height), (left + 24, height)], style))?;
+        root.draw(&Text::new(line.who.as_str(), (left + 32, height - 7), ("sans-serif", 14)))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::Coordinate(868, 8))
-        .label_font(("sans-serif", 12))
-        .background_style(WHITE.mix(0.8))
-        .draw()?;
     Ok(())
 }
