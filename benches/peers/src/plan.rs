@@ -140,7 +140,7 @@ impl Plan {
             (_, Measure::Throughput | Measure::Registered) => (facts.stream_bytes / size).clamp(8, facts.max_slots),
             // Room for what is late.
             (_, Measure::Rate) => facts.latency_slots.max(1024),
-            _ => facts.latency_slots,
+            _ => facts.latency_slots.max(facts.latency_bytes / size),
         };
         let job = Job {
             measure,

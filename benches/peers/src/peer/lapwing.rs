@@ -73,6 +73,8 @@ impl<const READ: u8, const WRITE: u8> Driver for Lapwing<READ, WRITE> {
         max_readers: 512,
         // The default capacity.
         stream_bytes: 4 << 20,
+        // A stripe boundary is work: an eighth of a small ring comes round every few records.
+        latency_bytes: 1 << 20,
         max_slots: 65_536,
         stream_idle: Idle::Spin,
         more: match (READ, WRITE) {

@@ -122,6 +122,8 @@ impl Driver for LapwingC {
         kind: Kind::Lapwing,
         max_readers: 512,
         stream_bytes: 4 << 20,
+        // A stripe boundary is work: an eighth of a small ring comes round every few records.
+        latency_bytes: 1 << 20,
         max_slots: 65_536,
         stream_idle: Idle::Spin,
         more: &[Measure::Rate, Measure::Wake, Measure::Attach, Measure::Memory],

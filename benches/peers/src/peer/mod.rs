@@ -50,6 +50,8 @@ pub struct Facts {
     pub max_readers: usize,
     /// Depth of the ring in ping-pong.
     pub latency_slots: usize,
+    /// Bytes of the ring that ping-pong takes at least.
+    pub latency_bytes: usize,
     /// Size of the ring in a stream.
     pub stream_bytes: usize,
     /// Most slots it likes in a stream.
@@ -75,6 +77,7 @@ impl Facts {
         max_size: 64 << 10,
         max_readers: 64,
         latency_slots: 1024,
+        latency_bytes: 0,
         stream_bytes: 1 << 20,
         max_slots: 16_384,
         stream_idle: Idle::Spin,
