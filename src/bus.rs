@@ -231,7 +231,8 @@ impl Bus {
     /// Evicts a reader; returns it as it stood, or `None` if it was evicted already.
     ///
     /// # Errors
-    /// [`Error::NoSuchReader`]; [`Error::NotEvictable`] for a living pinned reader.
+    /// [`Error::NoSuchReader`]; [`Error::NotEvictable`] for a living pinned reader; [`Error::WrongState`] while somebody who may write the
+    /// table changes the slot without pause.
     pub fn evict(&self, id: ReaderId) -> Result<Option<ReaderInfo>> {
         let registry = self.registry()?;
         registry.evict(registry.find(id)?, id, self.attached.ring.head())
@@ -249,7 +250,8 @@ impl Bus {
     /// Forgets a name whose reader is away; its place in the stream is lost.
     ///
     /// # Errors
-    /// [`Error::NameUnknown`]; [`Error::NameTaken`] while a living process has the name.
+    /// [`Error::NameUnknown`]; [`Error::NameTaken`] while a living process has the name; [`Error::WrongState`] while somebody who may write
+    /// the table changes the slot without pause.
     pub fn forget(&self, name: &str) -> Result<()> {
         let _alone = self.acting.lock().unwrap_or_else(PoisonError::into_inner);
         self.registry()?.forget(name, &self.locks)

@@ -17,8 +17,11 @@ use std::time::Duration;
 /// How often a slot's lock is asked for while a reaper holds it for a moment, a millisecond apart.
 const REAPER_TRIES: u32 = 200;
 
-/// How often a slot is looked at that changes meanwhile.
-const LOOKS: u32 = 8;
+/// How often a slot is looked at, or its control word moved on, that changes meanwhile. No reader's changes that often: whoever may write the
+/// table can make it, and nobody may be kept in a loop by it.
+pub(crate) const LOOKS: u32 = 8;
+
+const SPOILED: &str = "its slot changes without pause: somebody who may write the table spoils it";
 
 /// A view of the table together with what it takes to tell the living from the dead.
 #[derive(Clone, Copy)]
@@ -79,9 +82,9 @@ impl<'a> Registry<'a> {
     /// Evicts a reader from its slot: it gates no longer. `None` if it was evicted already or has left.
     ///
     /// # Errors
-    /// [`Error::NotEvictable`] for a living pinned reader.
+    /// [`Error::NotEvictable`] for a living pinned reader; [`Error::WrongState`] if somebody spoils the slot without pause.
     pub(crate) fn evict(&self, slot: Slot<'_>, id: ReaderId, head: Place) -> Result<Option<ReaderInfo>> {
-        loop {
+        for _ in 0..LOOKS {
             let control = slot.control();
             if matches!(control.phase(), Phase::Free | Phase::Evicted) {
                 return Ok(None);
@@ -105,6 +108,7 @@ impl<'a> Registry<'a> {
                 return Ok(Some(info));
             }
         }
+        Err(Error::WrongState { what: "evict", why: SPOILED })
     }
 
     /// Reclaims the slot if its owner is dead; `None` if it lives or there was nothing to do. `locks` is no reader's own descriptor.
@@ -123,9 +127,10 @@ impl<'a> Registry<'a> {
         Ok(reaped)
     }
 
-    /// Takes a dead owner's slot out of use; the caller holds the slot's lock. `None` if its owner left by itself meanwhile.
+    /// Takes a dead owner's slot out of use; the caller holds the slot's lock. `None` if its owner left by itself meanwhile, or if it is no
+    /// owner who changes it.
     fn settle(&self, slot: Slot<'_>, head: Place) -> Option<ReaderInfo> {
-        loop {
+        for _ in 0..LOOKS {
             let control = slot.control();
             let next = match control.phase() {
                 Phase::Free | Phase::Detached => return None,
@@ -147,6 +152,7 @@ impl<'a> Registry<'a> {
                 return info;
             }
         }
+        None
     }
 
     /// Reclaims every dead reader's slot.
@@ -229,13 +235,12 @@ impl<'a> Registry<'a> {
             return Err(Error::NameUnknown { name: name.into() });
         };
         let slot = self.table.slot(index);
-        loop {
+        let forgotten = (0..LOOKS).any(|_| {
             let control = slot.control();
-            if control.phase() == Phase::Free || slot.transition(control, control.with(Phase::Free)) {
-                break;
-            }
-        }
+            control.phase() == Phase::Free || slot.transition(control, control.with(Phase::Free))
+        });
         locks.unlock(&self.paths.table, lock_byte(index))?;
-        locks.unlock(&self.paths.table, name_lock_byte(name))
+        locks.unlock(&self.paths.table, name_lock_byte(name))?;
+        if forgotten { Ok(()) } else { Err(Error::WrongState { what: "forget", why: SPOILED }) }
     }
 }

@@ -6,7 +6,7 @@ use crate::files::Attached;
 use crate::join::join;
 use crate::layout::ring as at;
 use crate::reader::ReaderOptions;
-use crate::registry::Registry;
+use crate::registry::{LOOKS, Registry};
 use crate::report::{Class, Gap};
 use crate::ring::{Place, Seek};
 use crate::start::{Start, recover_cursor, resume};
@@ -370,7 +370,8 @@ impl Seat {
     pub(crate) fn leave(&self, stream: &Stream, table: &Table) {
         let slot = self.slot.get();
         slot.set_detached_at(sys::boot_clock());
-        loop {
+        // Somebody who may write the table can keep it changing: then it is left to whoever reclaims it.
+        for _ in 0..LOOKS {
             let control = slot.control();
             let next = match control.phase() {
                 _ if self.name.is_none() => Phase::Free,

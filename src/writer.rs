@@ -70,6 +70,8 @@ impl Stats {
     }
 }
 
+/// How often a call clears readers out of its way before it takes them for what they are: somebody who may write the table puts them there.
+const ROUNDS: u32 = 32;
 /// Longest sleep of a writer that waits for readers: what bounds the harm of a lost or late wake.
 const LONGEST_SLEEP: Duration = Duration::from_millis(1);
 /// Events kept for [`Writer::events`]; older ones are counted and dropped.
@@ -377,7 +379,7 @@ impl Writer {
         from: Place,
         length: usize,
     ) -> std::result::Result<Reserved, PublishError> {
-        let mut wait: Option<Waiting> = None;
+        let mut effort = Effort::default();
         if let Policy::Wait(_) = policy {
             self.publisher.let_readers_gain(&self.table);
         }
@@ -391,14 +393,14 @@ impl Writer {
                 }
                 Err(Refused::Exhausted) => break Err(PublishError::Exhausted),
                 Err(Refused::Blocked { cursor }) => {
-                    match self.make_way(policy, Blocked { cursor, seen, from, length }, &mut wait) {
+                    match self.make_way(policy, Blocked { cursor, seen, from, length }, &mut effort) {
                         Ok(()) => {}
                         Err(error) => break Err(error),
                     }
                 }
             }
         };
-        if wait.is_some() {
+        if effort.wait.is_some() {
             self.attached.ring.set(at::WAITING, 0);
         }
         // A table that is not there any more holds nobody up: nothing is overwritten on its word.
@@ -415,17 +417,19 @@ impl Writer {
         &mut self,
         policy: Policy,
         blocked: Blocked,
-        wait: &mut Option<Waiting>,
+        effort: &mut Effort,
     ) -> std::result::Result<(), PublishError> {
-        if self.reap_in_the_way(blocked.cursor)? {
+        effort.rounds += 1;
+        let in_vain = effort.rounds > ROUNDS;
+        if !in_vain && self.reap_in_the_way(blocked.cursor)? {
             return Ok(());
         }
-        let waited = wait.as_ref().map_or(Duration::ZERO, |wait| wait.since.elapsed());
+        let waited = effort.wait.as_ref().map_or(Duration::ZERO, |wait| wait.since.elapsed());
         if !self.in_episode {
             // What the same scan saw comes before.
             self.note_warnings();
             let overrun = self.overrun(&blocked, waited)?;
-            if overrun.readers.is_empty() {
+            if overrun.readers.is_empty() && !in_vain {
                 // They made way just now.
                 self.publisher.forget_gate();
                 return Ok(());
@@ -437,20 +441,20 @@ impl Writer {
         match policy {
             Policy::Refuse => {}
             Policy::Evict => {
-                if self.evict_in_the_way(blocked.cursor)? {
+                if !in_vain && self.evict_in_the_way(blocked.cursor)? {
                     return Ok(());
                 }
             }
             Policy::Wait(limit) => {
                 let left = limit.map(|limit| limit.saturating_sub(waited));
                 if left != Some(Duration::ZERO) {
-                    self.sleep(&blocked, left, wait);
+                    self.sleep(&blocked, left, effort);
                     return Ok(());
                 }
             }
         }
         let overrun = self.overrun(&blocked, waited)?;
-        if overrun.readers.is_empty() {
+        if overrun.readers.is_empty() && !in_vain {
             self.publisher.forget_gate();
             return Ok(());
         }
@@ -458,8 +462,8 @@ impl Writer {
     }
 
     /// Sleeps until a reader passes the position wanted, for a millisecond at most.
-    fn sleep(&mut self, blocked: &Blocked, left: Option<Duration>, wait: &mut Option<Waiting>) {
-        let wait = wait.get_or_insert_with(|| Waiting { since: Instant::now(), backoff: Backoff::new() });
+    fn sleep(&mut self, blocked: &Blocked, left: Option<Duration>, effort: &mut Effort) {
+        let wait = effort.wait.get_or_insert_with(|| Waiting { since: Instant::now(), backoff: Backoff::new() });
         if !wait.backoff.is_completed() {
             wait.backoff.snooze();
             return;
@@ -473,6 +477,8 @@ impl Writer {
             blocked.seen,
             left.map_or(LONGEST_SLEEP, |left| left.min(LONGEST_SLEEP)),
         );
+        // Who sleeps in between takes no core, and has to find those who die meanwhile.
+        effort.rounds = 0;
     }
 
     /// Reclaims dead readers in the way; true if there were any.
@@ -514,7 +520,7 @@ impl Writer {
             }
             match self.registry().evict(self.table.slot(victim.slot), victim.id, head) {
                 Ok(evicted) => self.note_evicted(evicted),
-                Err(Error::NotEvictable { .. }) => return Ok(false),
+                Err(Error::NotEvictable { .. } | Error::WrongState { .. }) => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
@@ -718,6 +724,14 @@ struct Blocked {
     /// Where the record would go: behind what its batch holds already.
     from: Place,
     length: usize,
+}
+
+/// What a call has done so far to get its room.
+#[derive(Default)]
+struct Effort {
+    /// Tries that ended with readers in the way, since the last sleep.
+    rounds: u32,
+    wait: Option<Waiting>,
 }
 
 /// A wait for readers that is under way.

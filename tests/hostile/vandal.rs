@@ -9,9 +9,10 @@ use lapwing::layout::{HEADER, SLOT};
 use lapwing::*;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 /// Somebody who may write the table, and knows its layout.
@@ -28,6 +29,7 @@ const HOLDS: u64 = 1 << 16;
 const NAMED: u64 = 1 << 17;
 /// Words of the table's header.
 const SLEEP: u64 = 32;
+const REGISTRATIONS: u64 = 16;
 const WAKE: u64 = 48;
 
 impl Vandal {
@@ -41,6 +43,104 @@ impl Vandal {
 
     fn write_slot(&self, slot: u64, word: u64, value: u64) {
         self.write((HEADER + slot * SLOT) / 8 + word, value);
+    }
+
+    /// Writes to slots as `deed` says, with a number that counts up, without pause until the test is done.
+    fn without_pause<T>(self, deed: impl Fn(&Self, u64) + Sync, test: impl FnOnce() -> T) -> T {
+        let (stop, started) = (AtomicBool::new(false), Barrier::new(2));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                deed(&self, 0);
+                started.wait();
+                for n in 1.. {
+                    if stop.load(Ordering::Acquire) {
+                        break;
+                    }
+                    deed(&self, n);
+                }
+            });
+            started.wait();
+            // The vandal ends also if the test fails.
+            let result = catch_unwind(AssertUnwindSafe(test));
+            stop.store(true, Ordering::Release);
+            result.unwrap_or_else(|panic| resume_unwind(panic))
+        })
+    }
+}
+
+/// Publishes into a ring that is always full because of a vandal; the most readers that a single call dealt with.
+fn most_dealt_with(writer: &mut Writer) -> u64 {
+    let dealt_with = |writer: &mut Writer| {
+        let stats = writer.stats();
+        stats.reaped + stats.evictions
+    };
+    let mut most = 0;
+    for _ in 0..2000 {
+        let before = dealt_with(writer);
+        let n = writer.next_sequence();
+        match writer.publish(&payload(n, LONGEST)) {
+            Ok(_) | Err(PublishError::WouldOverrun(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+        most = most.max(dealt_with(writer) - before);
+    }
+    most
+}
+
+#[test]
+fn it_cannot_keep_a_publish_from_ending() {
+    for policy in [Policy::Refuse, Policy::Evict, Policy::Wait(Some(Duration::from_millis(1)))] {
+        // A dead reader that is there again as soon as it is reclaimed.
+        let place = Place::new("undead");
+        let mut writer = Options::new().capacity(4096).readers(8).create(place.bus()).unwrap();
+        writer.set_policy(policy);
+        let undead = |vandal: &Vandal, n| {
+            vandal.write_slot(3, POSITION, 0);
+            vandal.write(REGISTRATIONS, n);
+            vandal.write_slot(3, CONTROL, ACTIVE | GATING);
+        };
+        let most = Vandal::new(&place.bus()).without_pause(undead, || most_dealt_with(&mut writer));
+        assert!(most <= 64, "{policy:?}: one call reclaimed a reader {most} times");
+        // A living one whose slot is another one at each look, and is in the way again as soon as it is evicted.
+        let place = Place::new("other");
+        let mut writer = Options::new().capacity(4096).readers(8).create(place.bus()).unwrap();
+        writer.set_policy(policy);
+        let reader = Reader::open(place.bus()).unwrap();
+        let other = |vandal: &Vandal, n: u64| {
+            vandal.write_slot(0, CONTROL, n << 32 | ACTIVE | GATING);
+            vandal.write_slot(0, POSITION, 0);
+            vandal.write(REGISTRATIONS, n);
+        };
+        let most = Vandal::new(&place.bus()).without_pause(other, || most_dealt_with(&mut writer));
+        assert!(most <= 64, "{policy:?}: one call evicted a reader {most} times");
+        // With the vandal gone all is as it was.
+        drop(reader);
+        writer.set_policy(Policy::Evict);
+        let n = writer.next_sequence();
+        assert_eq!(writer.publish(&payload(n, LONGEST)).unwrap(), n);
+    }
+}
+
+#[test]
+fn it_cannot_keep_an_eviction_or_a_leave_from_ending() {
+    let place = Place::new("whirl");
+    let mut writer = Options::new().capacity(4096).readers(8).create(place.bus()).unwrap();
+    let whirl = |vandal: &Vandal, n: u64| vandal.write_slot(0, CONTROL, n << 32 | ACTIVE | GATING | NAMED);
+    for _ in 0..50 {
+        let reader = Reader::options().name("whirled").open(place.bus()).unwrap();
+        Vandal::new(&place.bus()).without_pause(whirl, || {
+            for _ in 0..20 {
+                match writer.evict(reader.id()) {
+                    Ok(_) | Err(Error::WrongState { what: "evict", .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            drop(reader);
+            match Bus::open(place.bus()).unwrap().forget("whirled") {
+                Ok(()) | Err(Error::WrongState { what: "forget", .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        });
     }
 }
 
