@@ -329,11 +329,16 @@ impl Stream {
                             self.stamp = ring.stamp_word(found.place.position).load(Ordering::Relaxed);
                         }
                         if self.copies {
+                            let largest = ring.geometry.max_record() as usize;
+                            if found.length() > largest {
+                                return self.too_long(&found, largest);
+                            }
                             let payload = found.payload(ring);
-                            // With its filling, for the quick path.
+                            // With its filling, for the quick path; which has no room for what is too long, and leaves it to this one.
                             let filled = filled_words(found.length());
                             if self.buffer.len() < filled {
-                                self.buffer.resize(filled.next_power_of_two(), 0);
+                                let most = filled_words(largest);
+                                self.buffer.resize(filled.next_power_of_two().min(most), 0);
                             }
                             load_words(payload, &mut self.buffer);
                         }
@@ -358,6 +363,17 @@ impl Stream {
                 }
             }
         }
+    }
+
+    /// A record longer than any that a writer publishes, which a copying reader makes no room for: what a program of somebody else's wrote.
+    #[cold]
+    fn too_long(&self, found: &Found, largest: usize) -> Result<Step> {
+        self.attached.check()?;
+        if !self.ring().intact(found.place.position) {
+            return Ok(Step::Lapped);
+        }
+        let (expected, found) = (largest as u64, found.length() as u64);
+        Err(Error::Corrupt { path: self.attached.paths.ring.clone(), field: "a record's length", expected, found })
     }
 
     /// Says whether this ring was recreated or removed, so that nothing is added to it any more.

@@ -116,3 +116,36 @@ fn a_record_that_cannot_be_is_corrupt_and_named() {
         assert!(matches!(reader.try_next(), Ok(Next::Gap(_) | Next::Empty | Next::Closed(_))));
     }
 }
+
+#[test]
+fn a_record_longer_than_the_largest_is_corrupt_to_who_copies() {
+    let place = Place::new("long");
+    let mut writer = Options::new().capacity(4096).create(place.bus()).unwrap();
+    let largest = writer.max_record() as u64;
+    // Two records, of which the first is about to become one that reaches to the end of the second.
+    for n in 0..2 {
+        writer.publish(&vec![n; largest as usize]).unwrap();
+    }
+    writer.publish(b"behind").unwrap();
+    drop(writer);
+    let mut files = [place.bus(), beside(&place.bus(), ".readers")].map(|file| std::fs::read(file).unwrap());
+    let first = (files[0].len() - 4096) / 8;
+    let place = Place::new("longer");
+    for length in [largest + 1, 2 * largest + 16] {
+        set_word(&mut files[0], first, length << 2 | 1);
+        lay_out(&place.bus(), &(files[0].clone(), files[1].clone()));
+        let mut observer = Observer::open(place.bus(), Start::Oldest).unwrap();
+        let mut reader = Reader::options().start(Start::Oldest).open(place.bus()).unwrap();
+        for _ in 0..3 {
+            let drained = reader.drain(9, |record| panic!("{record:?}")).map(drop);
+            for error in [observer.try_next().map(drop), reader.try_next().map(drop), drained] {
+                let Err(Error::Corrupt { field, expected, found, .. }) = error else { panic!("{error:?}") };
+                assert_eq!((field, expected, found), ("a record's length", largest, length));
+            }
+        }
+        // Who borrows needs no room for it, and gets what lies in the ring.
+        let mut pinned = Reader::options().class(Class::Pinned).start(Start::Oldest).open(place.bus()).unwrap();
+        let Next::Record(record) = pinned.try_next().unwrap() else { panic!() };
+        assert_eq!(record.payload().len() as u64, length);
+    }
+}
