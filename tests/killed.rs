@@ -33,7 +33,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use trace::{Stop, Traced};
 
-common::roles! { actor, opener }
+common::roles! { actor, opener, onlooker }
 
 /// Performs an operation between two marks.
 fn actor(stage: &mut Stage) {
@@ -50,6 +50,19 @@ fn opener(stage: &mut Stage) {
         Ok(()) => stage.say("opened"),
         Err(error) => stage.say(format!("error {error}")),
     }
+}
+
+/// Looks at the table between two marks, and says which of its rows cannot be, given that nobody dies.
+fn onlooker(stage: &mut Stage) {
+    trace::be_traced();
+    stage.say(format!("thread {}", trace::thread_id()));
+    let bus = Bus::open(stage.bus()).unwrap();
+    trace::mark();
+    let snapshot = bus.snapshot().unwrap();
+    trace::mark();
+    let rows = snapshot.readers.unwrap();
+    let dead: Vec<_> = rows.iter().filter(|row| !row.alive && row.state != State::Detached).collect();
+    stage.say(format!("dead {dead:?}"));
 }
 
 const SUFFIXES: [&str; 5] = ["", ".readers", ".lock", ".new", ".readers.new"];
@@ -429,5 +442,68 @@ fn a_system_call_that_fails_is_an_error_and_nothing_else() {
                 fail += if full() { 1 } else { 1 + random.below(16) as usize };
             }
         }
+    }
+}
+
+/// Whether a call is one on open-file-description locks.
+fn is_lock((number, arguments): (i64, [u64; 6])) -> bool {
+    number == libc::SYS_fcntl
+        && [libc::F_OFD_SETLK, libc::F_OFD_SETLKW, libc::F_OFD_GETLK].contains(&(arguments[1] as i32))
+}
+
+#[test]
+fn a_file_system_without_the_locks_is_refused_by_name() {
+    let mut tally = Tally::default();
+    for act in OPENINGS {
+        for errno in [libc::EINVAL, libc::EOPNOTSUPP, libc::ENOSYS, libc::ENOLCK] {
+            let place = Place::new(act);
+            let bus = place.bus();
+            let mut traced = Traced::start("opener", &bus, &[&act]);
+            while traced.next_call() == Stop::Call {
+                if traced.entering() && is_lock(traced.call()) {
+                    traced.fail_call(errno);
+                }
+            }
+            let mut child = traced.let_go();
+            let outcome = child.line();
+            child.finish();
+            let named = ["error ", bus.to_str().unwrap(), "no open-file-description locks here", "network file system"];
+            assert!(named.iter().all(|part| outcome.contains(part)), "{act}, {errno}: {outcome}");
+            assert!(*act != "create" || !bus.exists(), "{errno}: a bus was left");
+            let facts = Page::open(&bus).read();
+            tally.check(format!("{act} without locks ({errno})"), &bus, &facts, Living::default());
+        }
+    }
+}
+
+#[test]
+fn nobody_who_comes_while_the_table_is_looked_at_seems_dead() {
+    // The name comes back between each two calls of the look; all looks but one find it before or after.
+    let mut call = 0;
+    loop {
+        let place = Place::new("onlooker");
+        let bus = place.bus();
+        let _writer = Options::new().capacity(4096).readers(4).create(&bus).unwrap();
+        let named = Reader::options().name("hold").hold_while_away(true);
+        drop(named.open(&bus).unwrap());
+        let mut traced = Traced::start("onlooker", &bus, &[]);
+        let mut comes_back = None;
+        let mut count = 0;
+        while traced.next_call() == Stop::Call {
+            if !traced.entering() {
+                if count == call {
+                    comes_back = Some(named.open(&bus).unwrap());
+                }
+                count += 1;
+            }
+        }
+        let mut child = traced.let_go();
+        assert_eq!(child.expect("dead"), "[]", "it came back after call {call}");
+        child.finish();
+        if comes_back.is_none() {
+            assert!(call > 0, "a look at the table takes a system call at least");
+            return;
+        }
+        call += 1;
     }
 }
