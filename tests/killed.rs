@@ -16,6 +16,8 @@ mod check;
 mod common;
 #[path = "killed/facts.rs"]
 mod facts;
+#[path = "killed/raw.rs"]
+mod raw;
 #[path = "killed/trace.rs"]
 mod trace;
 
@@ -24,7 +26,7 @@ use check::{Living, check};
 use common::{Place, Random, Stage, setting};
 use facts::{Facts, Page};
 use lapwing::*;
-use memmap2::MmapRaw;
+use raw::Shared;
 use std::collections::HashSet;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -99,7 +101,7 @@ impl Remains {
 struct Watch {
     bus: PathBuf,
     page: Page,
-    maps: [Option<(u64, u64, MmapRaw)>; 5],
+    maps: [Option<(u64, u64, Shared)>; 5],
     last: Remains,
 }
 
@@ -134,7 +136,7 @@ impl Watch {
                 continue;
             }
             if !matches!(&self.maps[index], Some((i, l, _)) if (*i, *l) == (inode, length)) {
-                let map = MmapRaw::map_raw(&File::options().read(true).write(true).open(&path).unwrap()).unwrap();
+                let map = Shared::of(&File::options().read(true).write(true).open(&path).unwrap());
                 self.maps[index] = Some((inode, length, map));
             }
             changed |= self.compare(index);
@@ -147,9 +149,8 @@ impl Watch {
 
     /// Compares a file with its last copy.
     fn compare(&mut self, index: usize) -> bool {
-        let Some((_, length, map)) = &self.maps[index] else { return false };
-        // SAFETY: the mapping is that long, and whoever writes to it stands still meanwhile.
-        let bytes = unsafe { std::slice::from_raw_parts(map.as_ptr(), *length as usize) };
+        let Some((_, _, map)) = &self.maps[index] else { return false };
+        let bytes = map.bytes();
         let changed = self.last.files[index].as_deref() != Some(bytes);
         if changed {
             self.last.files[index] = Some(bytes.to_vec());

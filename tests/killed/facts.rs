@@ -1,9 +1,9 @@
 //! What the application knows at a moment: a page of words that the child keeps and the test reads, apart from the bus.
 
-use memmap2::MmapRaw;
+use crate::raw::Shared;
 use std::fs::OpenOptions;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// The words, by what they say.
 #[derive(Clone, Copy)]
@@ -44,7 +44,7 @@ impl Facts {
 }
 
 /// The page itself.
-pub(crate) struct Page(MmapRaw);
+pub(crate) struct Page(Shared);
 
 impl Page {
     /// Beside the bus, but none of its files.
@@ -52,32 +52,20 @@ impl Page {
         let path = bus.with_file_name("facts");
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).unwrap();
         file.set_len(4096).unwrap();
-        Self(MmapRaw::map_raw(&file).unwrap())
-    }
-
-    fn word(&self, fact: Fact) -> &AtomicU64 {
-        // SAFETY: the page is mapped as long as `self`, aligned, and larger than the last word; everybody uses it atomically.
-        unsafe { &*self.0.as_ptr().cast::<AtomicU64>().add(fact as usize) }
+        Self(Shared::of(&file))
     }
 
     pub(crate) fn set(&self, fact: Fact, value: u64) {
-        self.word(fact).store(value, Ordering::SeqCst);
+        self.set_raw(fact as usize, value);
     }
 
     /// Sets the word of a number, for copying.
     pub(crate) fn set_raw(&self, index: usize, value: u64) {
-        assert!(index < Fact::Count as usize);
-        // SAFETY: as in `word`.
-        unsafe { &*self.0.as_ptr().cast::<AtomicU64>().add(index) }.store(value, Ordering::SeqCst);
+        self.0.word(index).store(value, Ordering::SeqCst);
     }
 
     pub(crate) fn read(&self) -> Facts {
-        let mut facts = Facts([0; Fact::Count as usize]);
-        for (index, fact) in facts.0.iter_mut().enumerate() {
-            // SAFETY: as in `word`.
-            *fact = unsafe { &*self.0.as_ptr().cast::<AtomicU64>().add(index) }.load(Ordering::SeqCst);
-        }
-        facts
+        Facts(std::array::from_fn(|index| self.0.word(index).load(Ordering::SeqCst)))
     }
 }
 
