@@ -137,7 +137,7 @@ impl<T: Kind> Handle<T> {
     #[inline(always)]
     pub(crate) unsafe fn with(handle: *mut Self, call: impl FnOnce(&mut T) -> Status) -> c_int {
         // SAFETY: by the caller's promise.
-        unsafe { Self::with_plainly(handle, |_| None, call) }
+        unsafe { Self::enter(handle, |handle, body| handle.unless_forked(body, call)) }
     }
 
     /// As [`Self::with`], but tries `plain` first, before it asks whether the process forked: `plain` finds that out by itself, and gives `None`
@@ -151,6 +151,31 @@ impl<T: Kind> Handle<T> {
         plain: impl FnOnce(&mut T) -> Option<c_int>,
         call: impl FnOnce(&mut T) -> Status,
     ) -> c_int {
+        // Out of line, and by value, so that what is not plain costs the plain case neither registers nor room on the stack.
+        #[cold]
+        #[inline(never)]
+        fn out_of_line(call: impl FnOnce() -> Status) -> Status {
+            call()
+        }
+        let both = |handle: &Self, body: &mut T| match plain(body) {
+            Some(status) => Ok(status),
+            None => out_of_line(move || handle.unless_forked(body, call)),
+        };
+        // SAFETY: by the caller's promise.
+        unsafe { Self::enter(handle, both) }
+    }
+
+    #[inline(always)]
+    fn unless_forked(&self, body: &mut T, call: impl FnOnce(&mut T) -> Status) -> Status {
+        if self.generation == generation() { call(body) } else { Err(Self::forked()) }
+    }
+
+    /// Runs `call`, which sees to forks, with the body, unless the handle cannot be used; no panic passes.
+    ///
+    /// # Safety
+    /// As [`Self::check`].
+    #[inline(always)]
+    unsafe fn enter(handle: *mut Self, call: impl FnOnce(&Self, &mut T) -> Status) -> c_int {
         guard(|| {
             // SAFETY: by the caller's promise; not null, and aligned.
             let word = |handle: *mut Self| unsafe { (*handle).word.load(Ordering::Relaxed) };
@@ -164,12 +189,7 @@ impl<T: Kind> Handle<T> {
             let bomb = Bomb(&handle.word, Self::word(POISONED));
             // SAFETY: the word says that no other call uses the body. (Two threads that get here in the same instant break the
             // documented rule of one at a time; the word makes that visible nearly always, at the price of a load and two stores.)
-            let body = unsafe { &mut *handle.body.get() };
-            let status = match plain(body) {
-                Some(status) => Ok(status),
-                None if handle.generation != generation() => Err(Self::forked()),
-                None => call(body),
-            };
+            let status = call(handle, unsafe { &mut *handle.body.get() });
             std::mem::forget(bomb);
             handle.word.store(Self::word(READY), Ordering::Relaxed);
             status

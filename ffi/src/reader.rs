@@ -398,7 +398,7 @@ pub unsafe extern "C" fn lapwing_reader_next(
     // SAFETY: as the header asks of the caller.
     unsafe {
         let plain = |body: &mut Body| if record.is_null() { None } else { body.next_plainly(timeout_ns, record) };
-        Handle::with_plainly(reader, plain, |body| {
+        Handle::with_plainly(reader, plain, move |body| {
             if record.is_null() {
                 return Err(null("record"));
             }

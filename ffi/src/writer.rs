@@ -269,7 +269,7 @@ unsafe fn publish_by(
             put(sequence, body.writer_if_free()?.publish_plainly(tag, payload)?);
             Some(LAPWING_OK)
         };
-        Handle::with_plainly(writer, plain, |body| {
+        Handle::with_plainly(writer, plain, move |body| {
             let payload = bytes(data, length, body.max)?;
             let result = publish(body.writer()?, tag, payload);
             body.done(result, sequence)

@@ -1,4 +1,4 @@
-/* cost PATH ROUNDS: the C side of the cost check; the same as ffi/examples/cost.rs, through the header. */
+/* cost PATH ROUNDS [pinned]: the C side of the cost check; the same as ffi/examples/cost.rs, through the header. */
 #include "check.h"
 
 enum { RECORDS = 64, LENGTH = 64 };
@@ -18,12 +18,27 @@ MEASURED void measured_batch(lapwing_writer *writer) {
     CHECK_OK(lapwing_writer_publish_batch(writer, messages, RECORDS, NULL));
 }
 
-MEASURED size_t measured_next(lapwing_reader *reader) {
+MEASURED void measured_claim(lapwing_writer *writer) {
+    for (int i = 0; i < RECORDS; i++) {
+        void *data;
+        if (lapwing_writer_claim(writer, 0, LENGTH, &data) != LAPWING_OK)
+            return;
+        memcpy(data, payload, LENGTH);
+        if (lapwing_writer_commit(writer, LENGTH, NULL) != LAPWING_OK)
+            return;
+    }
+}
+
+static inline size_t read_all(lapwing_reader *reader) {
     lapwing_record record;
     size_t seen = 0;
     while (lapwing_reader_next(reader, 0, &record) == LAPWING_OK)
         seen += record.length;
     return seen;
+}
+
+MEASURED size_t measured_next(lapwing_reader *reader) {
+    return read_all(reader);
 }
 
 MEASURED size_t measured_poll(lapwing_reader *reader, lapwing_record *records, void *buffer, size_t size) {
@@ -36,13 +51,14 @@ MEASURED size_t measured_poll(lapwing_reader *reader, lapwing_record *records, v
 }
 
 int main(int argc, char **argv) {
-    if (argc != 3)
+    if (argc < 3)
         return 64;
     lapwing_writer *writer = NULL;
     lapwing_reader *reader = NULL;
     lapwing_writer_options options = {.size = sizeof options, .existing = LAPWING_EXISTING_REPLACE};
+    lapwing_reader_options as = {.size = sizeof as, .reader_class = argc > 3 ? LAPWING_CLASS_PINNED : LAPWING_CLASS_GATING};
     CHECK_OK(lapwing_writer_create(argv[1], &options, &writer));
-    CHECK_OK(lapwing_reader_open(argv[1], NULL, &reader));
+    CHECK_OK(lapwing_reader_open(argv[1], &as, &reader));
     for (int i = 0; i < RECORDS; i++)
         messages[i] = (lapwing_message){.data = payload, .length = LENGTH};
     static lapwing_record records[RECORDS];
@@ -52,6 +68,8 @@ int main(int argc, char **argv) {
         CHECK_EQ(measured_next(reader), RECORDS * LENGTH);
         measured_batch(writer);
         CHECK_EQ(measured_poll(reader, records, buffer, sizeof buffer), RECORDS * LENGTH);
+        measured_claim(writer);
+        CHECK_EQ(read_all(reader), RECORDS * LENGTH);
     }
     CHECK_OK(lapwing_reader_close(&reader));
     CHECK_OK(lapwing_writer_close(&writer, 0, NULL));
