@@ -13,6 +13,7 @@ use crate::table::Table;
 use crate::wake;
 use crossbeam_utils::Backoff;
 use std::fmt;
+use std::io;
 use std::ops::Deref;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -336,9 +337,13 @@ impl Stream {
                             let payload = found.payload(ring);
                             // With its filling, for the quick path; which has no room for what is too long, and leaves it to this one.
                             let filled = filled_words(found.length());
-                            if self.buffer.len() < filled {
-                                let most = filled_words(largest);
-                                self.buffer.resize(filled.next_power_of_two().min(most), 0);
+                            if !make_room(&mut self.buffer, filled, filled_words(largest)) {
+                                let source = io::ErrorKind::OutOfMemory.into();
+                                return Err(Error::io(
+                                    "copy the next record out of",
+                                    &self.attached.paths.ring,
+                                    source,
+                                ));
                             }
                             load_words(payload, &mut self.buffer);
                         }
@@ -542,4 +547,19 @@ impl Stream {
         };
         Record { sequence: found.place.sequence, tag: found.commit.tag(), stamp: self.stamp, payload }
     }
+}
+
+/// Makes a buffer at least so many words long, and at most `most`; says whether there was memory for it. The bus decides how long records are, so a process with
+/// little memory has to survive them.
+#[inline(never)]
+fn make_room(buffer: &mut Vec<u64>, words: usize, most: usize) -> bool {
+    if words <= buffer.len() {
+        return true;
+    }
+    let length = words.next_power_of_two().min(most);
+    let there = buffer.try_reserve_exact(length - buffer.len()).is_ok();
+    if there {
+        buffer.resize(length, 0);
+    }
+    there
 }
