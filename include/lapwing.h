@@ -66,7 +66,9 @@
  *            frees their memory, and touches nothing that is shared.
  * Memory     Handles are made by ..._create, ..._open or ..._standby and freed by closing them. Everything else belongs to the caller;
  *            no function keeps a pointer to it. Publishing and reading allocate nothing once a handle's own buffers have grown to
- *            the records they carry. Exhausted memory ends the process, as in any Rust program.
+ *            the records they carry. Where a record is too large for the memory there is, reading says LAPWING_E_IO and the record stays the
+ *            next one; otherwise exhausted memory ends the process, as in any Rust program. Nothing allocates by a number or a text of
+ *            the caller's beyond the bounds that this header states.
  * Structs    Those that begin with `size` grow in later versions: set it to sizeof the struct, and zero what you do not use. Zero
  *            means the default everywhere. In an array of them, set the size in the first. LAPWING_E_SIZE says that it is too small,
  *            or that a member is set which the library at run time does not know.
@@ -607,7 +609,8 @@ int lapwing_bus_evict(const char *path, uint64_t reader);
 int lapwing_bus_reap(const char *path, lapwing_reader_info *readers, size_t capacity, size_t *count);
 
 /* Forgets the name of a reader that is away; its place in the stream is lost.
- * Returns: E_NAME_UNKNOWN; E_NAME_TAKEN while a living process has the name; what lapwing_bus_inspect returns. */
+ * Returns: E_NAME_UNKNOWN; E_NAME_TAKEN while a living process has the name; E_INVALID_OPTION (longer than any name);
+ * what lapwing_bus_inspect returns. */
 int lapwing_bus_forget(const char *path, const char *name);
 
 /* Removes a bus that has no living writer, and what a creator that died may have left. Its readers are told LAPWING_REPLACED.

@@ -1,13 +1,10 @@
 //! Calls on a bus by its path, without a role: inspect, evict, reap, forget, remove.
 
+use crate::border::*;
 use crate::status::*;
 use crate::types::*;
 use bus::{Bus, ReaderId};
 use std::ffi::{c_char, c_int};
-
-fn done<T>(result: bus::Result<T>) -> Result<T, c_int> {
-    result.map_err(|error| fail_with(&error))
-}
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lapwing_bus_inspect(
@@ -20,9 +17,9 @@ pub unsafe extern "C" fn lapwing_bus_inspect(
     guard(|| {
         // SAFETY: as the header asks of the caller.
         let (path, out, infos) = unsafe {
-            (crate::types::path(path)?, Out::new(snapshot, "snapshot")?, Infos::new(readers, capacity, count)?)
+            (crate::border::path(path)?, Out::new(snapshot, "snapshot")?, Infos::new(readers, capacity, count)?)
         };
-        let found = done(Bus::inspect(path))?;
+        let found = Bus::inspect(path).map_err(fail_with)?;
         out.write(&lapwing_snapshot::of(&found));
         infos.write(found.readers.as_deref().unwrap_or_default())
     })
@@ -32,8 +29,9 @@ pub unsafe extern "C" fn lapwing_bus_inspect(
 pub unsafe extern "C" fn lapwing_bus_evict(path: *const c_char, reader: u64) -> c_int {
     guard(|| {
         // SAFETY: as the header asks of the caller.
-        let bus = done(Bus::open(unsafe { crate::types::path(path)? }))?;
-        Ok(if done(bus.evict(ReaderId(reader)))?.is_some() { LAPWING_OK } else { LAPWING_ALREADY })
+        let path = unsafe { crate::border::path(path)? };
+        let evicted = Bus::open(path).and_then(|bus| bus.evict(ReaderId(reader))).map_err(fail_with)?;
+        Ok(if evicted.is_some() { LAPWING_OK } else { LAPWING_ALREADY })
     })
 }
 
@@ -46,8 +44,8 @@ pub unsafe extern "C" fn lapwing_bus_reap(
 ) -> c_int {
     guard(|| {
         // SAFETY: as the header asks of the caller.
-        let (path, infos) = unsafe { (crate::types::path(path)?, Infos::new(readers, capacity, count)?) };
-        infos.write(&done(done(Bus::open(path))?.reap())?)
+        let (path, infos) = unsafe { (crate::border::path(path)?, Infos::new(readers, capacity, count)?) };
+        infos.write(&Bus::open(path).and_then(|bus| bus.reap()).map_err(fail_with)?)
     })
 }
 
@@ -55,9 +53,9 @@ pub unsafe extern "C" fn lapwing_bus_reap(
 pub unsafe extern "C" fn lapwing_bus_forget(path: *const c_char, name: *const c_char) -> c_int {
     guard(|| {
         // SAFETY: as the header asks of the caller.
-        let (path, name) = unsafe { (crate::types::path(path)?, text(name, "name")?) };
+        let (path, name) = unsafe { (crate::border::path(path)?, text(name, "name", bus::layout::MAX_NAME)?) };
         let name = name.ok_or_else(|| null("name"))?;
-        done(done(Bus::open(path))?.forget(name))?;
+        Bus::open(path).and_then(|bus| bus.forget(name)).map_err(fail_with)?;
         Ok(LAPWING_OK)
     })
 }
@@ -66,7 +64,7 @@ pub unsafe extern "C" fn lapwing_bus_forget(path: *const c_char, name: *const c_
 pub unsafe extern "C" fn lapwing_bus_remove(path: *const c_char) -> c_int {
     guard(|| {
         // SAFETY: as the header asks of the caller.
-        done(Bus::remove(unsafe { crate::types::path(path)? }))?;
+        Bus::remove(unsafe { crate::border::path(path)? }).map_err(fail_with)?;
         Ok(LAPWING_OK)
     })
 }

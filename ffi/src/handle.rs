@@ -196,6 +196,19 @@ impl<T: Kind> Handle<T> {
         })
     }
 
+    /// Closes a handle whose end is no more than dropping what is in it.
+    ///
+    /// # Safety
+    /// As [`Self::take`].
+    pub(crate) unsafe fn close(place: *mut *mut Self) -> c_int {
+        let end = |body| {
+            drop(body);
+            Ok(LAPWING_OK)
+        };
+        // SAFETY: by the caller's promise.
+        unsafe { Self::take(place, |_| Ok(LAPWING_OK), end) }
+    }
+
     /// Takes the handle away from the caller, whose pointer becomes null, and ends it with `end` (which is not run in a forked child).
     ///
     /// # Safety

@@ -6,7 +6,7 @@ use std::ffi::c_int;
 #[unsafe(no_mangle)]
 pub extern "C" fn lapwing_guard_install() -> c_int {
     guard(|| {
-        bus::guard::install().map_err(|error| fail_with(&error))?;
+        bus::guard::install().map_err(fail_with)?;
         Ok(LAPWING_OK)
     })
 }

@@ -3,6 +3,7 @@
 //! Handing out and committing are the core's: a reader without `LAPWING_MANUAL_COMMIT` commits when it is asked for more, and what a poll has
 //! no room for is put back, so that it is neither delivered nor committed.
 
+use crate::border::*;
 use crate::handle::{Handle, Kind};
 use crate::status::*;
 use crate::types::*;
@@ -100,7 +101,7 @@ impl Told {
             Ok(Next::Replaced) => LAPWING_REPLACED,
             Ok(Next::Orphaned) => LAPWING_ORPHANED,
             Ok(_) => return Err(fail(LAPWING_E_OTHER, "something this version of the C interface has no name for")),
-            Err(error) => return Err(fail_with(&error)),
+            Err(error) => return Err(fail_with(error)),
         })
     }
 }
@@ -165,12 +166,15 @@ impl Body {
         let mut sink = Sink { records, count: 0, in_place, buffer, size, used, arena: &mut self.arena, refused: None };
         // SAFETY: by the caller's promise, and no more than `max` are handed out.
         let handle = |record: Record<'_>| unsafe { sink.take(&record) };
-        let (count, next) = self.source.next_many(max, timeout_ns, handle).map_err(|error| fail_with(&error))?;
+        let (count, next) = self.source.next_many(max, timeout_ns, handle).map_err(fail_with)?;
         if count == 0 {
             let Some(refused) = sink.refused else { return Ok((0, self.told.note(Ok((0, next)))?)) };
             // SAFETY: `max` is not zero.
             unsafe { records.write_unaligned(refused) };
             let length = refused.length;
+            if buffer.is_null() {
+                return Err(fail(LAPWING_E_IO, format_args!("no memory for the next record's {length} bytes")));
+            }
             return Err(fail(
                 LAPWING_E_TOO_SMALL,
                 format_args!("the next record has {length} bytes, the buffer {size} (aligned by 8)"),
@@ -195,7 +199,7 @@ struct Sink<'a> {
     size: usize,
     used: usize,
     arena: &'a mut Vec<u64>,
-    /// The record there was no room for.
+    /// The record there was no room for, or no memory.
     refused: Option<lapwing_record>,
 }
 
@@ -233,7 +237,7 @@ impl Sink<'_> {
     fn elsewhere(&mut self, record: &Record<'_>) -> Option<*const u8> {
         let payload = record.payload();
         if self.buffer.is_null() {
-            return if self.in_place { Some(payload.as_ptr()) } else { self.gather(payload) };
+            return if self.in_place { Some(payload.as_ptr()) } else { self.gather(record) };
         }
         if payload.is_empty() && self.used <= self.size {
             return Some(self.buffer.wrapping_add(self.used));
@@ -243,13 +247,19 @@ impl Sink<'_> {
     }
 
     /// Copies a payload to the arena, unless that has enough. The arena may still move: returns the distance from its start.
-    fn gather(&mut self, payload: &[u8]) -> Option<*const u8> {
+    fn gather(&mut self, record: &Record<'_>) -> Option<*const u8> {
         if self.used >= ARENA {
             return None;
         }
+        let payload = record.payload();
         let end = self.used / 8 + payload.len().div_ceil(8);
         if self.arena.len() < end {
-            self.arena.resize(end.next_power_of_two(), 0);
+            let length = end.next_power_of_two();
+            if self.arena.try_reserve_exact(length - self.arena.len()).is_err() {
+                self.refused = Some(lapwing_record::of(record, std::ptr::null()));
+                return None;
+            }
+            self.arena.resize(length, 0);
         }
         // SAFETY: the arena has just been made long enough, and is not where the payload lies.
         unsafe {
@@ -309,7 +319,7 @@ unsafe fn open(path: &std::path::Path, given: &lapwing_reader_options) -> Result
     };
     let start = start_of(given.start, given.start_at)?;
     // SAFETY: by the caller's promise.
-    let name = unsafe { text(given.name, "name")? };
+    let name = unsafe { text(given.name, "name", bus::layout::MAX_NAME)? };
     let source = match class {
         Some(class) => {
             let mut options = ReaderOptions::default()
@@ -328,7 +338,7 @@ unsafe fn open(path: &std::path::Path, given: &lapwing_reader_options) -> Result
             if given.hold_ns != 0 {
                 options = options.hold_for(Duration::from_nanos(given.hold_ns));
             }
-            Source::Reader(options.open(path).map_err(|error| fail_with(&error))?)
+            Source::Reader(options.open(path).map_err(fail_with)?)
         }
         None => {
             if name.is_some() || given.hold_ns != 0 || given.flags != 0 || given.schema != 0 {
@@ -337,7 +347,7 @@ unsafe fn open(path: &std::path::Path, given: &lapwing_reader_options) -> Result
                     "an observer has no name, schema or flags: set start, wait and filter only",
                 ));
             }
-            let mut observer = Observer::open(path, start).map_err(|error| fail_with(&error))?;
+            let mut observer = Observer::open(path, start).map_err(fail_with)?;
             observer.set_wait(wait);
             observer.set_filter(given.filter_mask, given.filter_value);
             Source::Observer(observer)
@@ -364,7 +374,7 @@ pub unsafe extern "C" fn lapwing_reader_open(
         // SAFETY: as the header asks of the caller; options that are all zero are the defaults.
         unsafe {
             put(reader, std::ptr::null_mut());
-            let path = crate::types::path(path)?;
+            let path = crate::border::path(path)?;
             let given = read(options, "options")?;
             let given = given.unwrap_or_else(|| std::mem::zeroed());
             Handle::give(open(path, &given)?, reader)
@@ -375,16 +385,7 @@ pub unsafe extern "C" fn lapwing_reader_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lapwing_reader_close(reader: *mut *mut lapwing_reader) -> c_int {
     // SAFETY: as the header asks of the caller.
-    unsafe {
-        Handle::take(
-            reader,
-            |_| Ok(LAPWING_OK),
-            |body: Body| {
-                drop(body);
-                Ok(LAPWING_OK)
-            },
-        )
-    }
+    unsafe { Handle::close(reader) }
 }
 
 // ---- reading --------------------------------------------------------------------------------------------------
@@ -460,10 +461,10 @@ pub unsafe extern "C" fn lapwing_reader_rejoin(
         Handle::with(reader, |body| {
             let start = start_of(start, start_at)?;
             let missed = match &mut body.source {
-                Source::Reader(reader) => reader.rejoin(start).map_err(|error| fail_with(&error))?,
+                Source::Reader(reader) => reader.rejoin(start).map_err(fail_with)?,
                 Source::Observer(observer) => {
                     let from = observer.next_sequence();
-                    observer.seek(start).map_err(|error| fail_with(&error))?;
+                    observer.seek(start).map_err(fail_with)?;
                     let to = observer.next_sequence();
                     Gap { first: from.min(to), end: to }
                 }
@@ -553,7 +554,7 @@ pub unsafe extern "C" fn lapwing_reader_get_position(
                     observer.writer_alive()
                 }
             };
-            position.writer_alive = alive.map_err(|error| fail_with(&error))?.into();
+            position.writer_alive = alive.map_err(fail_with)?.into();
             out.write(&position);
             Ok(LAPWING_OK)
         })
@@ -568,7 +569,7 @@ pub unsafe extern "C" fn lapwing_reader_get_fd(reader: *mut lapwing_reader, fd: 
             if fd.is_null() {
                 return Err(null("fd"));
             }
-            put(fd, body.reader()?.event_fd().map_err(|error| fail_with(&error))?.as_raw_fd());
+            put(fd, body.reader()?.event_fd().map_err(fail_with)?.as_raw_fd());
             Ok(LAPWING_OK)
         })
     }

@@ -92,10 +92,7 @@ struct Text {
 
 impl Write for Text {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut take = text.len().min(TEXT - 1 - self.at);
-        while !text.is_char_boundary(take) {
-            take -= 1;
-        }
+        let take = cut(text, TEXT - 1 - self.at).len();
         LAST.with(|last| {
             // SAFETY: the cell belongs to this thread, and no reference into it outlives this closure; what was handed out is a
             // raw pointer, documented to be valid until the thread's next call.
@@ -106,6 +103,15 @@ impl Write for Text {
         });
         if take == text.len() { Ok(()) } else { Err(fmt::Error) }
     }
+}
+
+/// The start of a text, at most so many bytes of it, cut at a whole character.
+pub(crate) fn cut(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// Keeps the text of an error and returns its status.
@@ -120,7 +126,7 @@ pub(crate) fn fail(status: c_int, text: impl fmt::Display) -> c_int {
 
 /// The status of an error of the library.
 #[cold]
-pub(crate) fn fail_with(error: &Error) -> c_int {
+pub(crate) fn fail_with(error: Error) -> c_int {
     let status = match error {
         Error::NotFound { .. } => LAPWING_E_NOT_FOUND,
         Error::NotReady { .. } => LAPWING_E_NOT_READY,
@@ -151,7 +157,7 @@ pub(crate) fn fail_with(error: &Error) -> c_int {
 
 /// The status of a record that was not published, all reasons but readers in its way.
 #[cold]
-pub(crate) fn fail_to_publish(error: &PublishError) -> c_int {
+pub(crate) fn fail_to_publish(error: PublishError) -> c_int {
     let status = match error {
         PublishError::TooLarge { .. } => LAPWING_E_TOO_LARGE,
         PublishError::Exhausted => LAPWING_E_EXHAUSTED,

@@ -1,18 +1,16 @@
 //! The writer's calls.
 
+use crate::border::*;
 use crate::handle::{Handle, Kind};
 use crate::status::*;
 use crate::types::*;
-use bus::{Claim, Error, Options, Overrun, Policy, PublishError, ReaderId, Writer, WriterEvent};
+use bus::{Claim, Error, Options, Overrun, Policy, PublishError, ReaderId, ReaderInfo, Writer, WriterEvent};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ffi::{c_char, c_int, c_void};
 use std::io::ErrorKind;
 use std::ptr::NonNull;
 use std::time::Duration;
-
-/// Most bytes of the reason of a close.
-const MAX_REASON: usize = bus::layout::MAX_REASON;
 
 pub struct Body {
     /// Borrows `writer`, which nobody touches while it is there.
@@ -91,7 +89,7 @@ impl Body {
             self.overrun = Some(overrun);
             return Ok(LAPWING_WOULD_OVERRUN);
         }
-        Err(fail_to_publish(&error))
+        Err(fail_to_publish(error))
     }
 }
 
@@ -133,7 +131,7 @@ pub unsafe extern "C" fn lapwing_writer_create(
     // SAFETY: as the header asks of the caller.
     unsafe {
         open(writer, || {
-            let path = crate::types::path(path)?;
+            let path = crate::border::path(path)?;
             let (options, existing) = match read(options, "options")? {
                 None => (Options::new(), LAPWING_EXISTING_REFUSE),
                 Some(given) => (options_of(&given)?, given.existing),
@@ -144,7 +142,7 @@ pub unsafe extern "C" fn lapwing_writer_create(
                 LAPWING_EXISTING_REPLACE => options.replace(path),
                 other => return Err(bad("existing", other.into(), "LAPWING_EXISTING_...")),
             }
-            .map_err(|error| fail_with(&error))
+            .map_err(fail_with)
         })
     }
 }
@@ -180,7 +178,7 @@ fn options_of(given: &lapwing_writer_options) -> Result<Options, c_int> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lapwing_writer_open(path: *const c_char, writer: *mut *mut lapwing_writer) -> c_int {
     // SAFETY: as the header asks of the caller.
-    unsafe { open(writer, || Writer::open(crate::types::path(path)?).map_err(|error| fail_with(&error))) }
+    unsafe { open(writer, || Writer::open(crate::border::path(path)?).map_err(fail_with)) }
 }
 
 #[unsafe(no_mangle)]
@@ -188,9 +186,9 @@ pub unsafe extern "C" fn lapwing_writer_standby(path: *const c_char, writer: *mu
     // SAFETY: as the header asks of the caller.
     unsafe {
         open(writer, || {
-            Writer::standby_until_signal(crate::types::path(path)?).map_err(|error| match error {
+            Writer::standby_until_signal(crate::border::path(path)?).map_err(|error| match error {
                 Error::Io { source, .. } if source.kind() == ErrorKind::Interrupted => LAPWING_INTERRUPTED,
-                error => fail_with(&error),
+                error => fail_with(error),
             })
         })
     }
@@ -208,14 +206,7 @@ pub unsafe extern "C" fn lapwing_writer_close(
         Handle::take(
             writer,
             |_| {
-                checked.set(text(reason, "reason")?.unwrap_or(""));
-                let length = checked.get().len();
-                if length > MAX_REASON {
-                    return Err(fail(
-                        LAPWING_E_INVALID_OPTION,
-                        format_args!("reason has {length} bytes, more than {MAX_REASON}"),
-                    ));
-                }
+                checked.set(text(reason, "reason", bus::layout::MAX_REASON)?.unwrap_or(""));
                 Ok(LAPWING_OK)
             },
             |mut body| {
@@ -225,7 +216,7 @@ pub unsafe extern "C" fn lapwing_writer_close(
                 let writer = *Box::from_raw(body.writer.as_ptr());
                 // SAFETY: dropped once each; they are plain values beside the writer.
                 drop((body.overrun.take(), std::mem::take(&mut body.events), std::mem::take(&mut body.parts)));
-                writer.close_with(code, checked.get()).map_err(|error| fail_with(&error))?;
+                writer.close_with(code, checked.get()).map_err(fail_with)?;
                 Ok(LAPWING_OK)
             },
         )
@@ -235,16 +226,7 @@ pub unsafe extern "C" fn lapwing_writer_close(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lapwing_writer_abandon(writer: *mut *mut lapwing_writer) -> c_int {
     // SAFETY: as the header asks of the caller.
-    unsafe {
-        Handle::take(
-            writer,
-            |_| Ok(LAPWING_OK),
-            |body: Body| {
-                drop(body);
-                Ok(LAPWING_OK)
-            },
-        )
-    }
+    unsafe { Handle::close(writer) }
 }
 
 // ---- publishing -----------------------------------------------------------------------------------------------
@@ -538,6 +520,26 @@ pub unsafe extern "C" fn lapwing_writer_take_event(
     }
 }
 
+/// Tells the caller of the readers that `which` gives.
+///
+/// # Safety
+/// As the header asks of the caller of `lapwing_writer_list_readers`.
+unsafe fn tell(
+    writer: *mut lapwing_writer,
+    readers: *mut lapwing_reader_info,
+    capacity: usize,
+    count: *mut usize,
+    which: impl FnOnce(&mut Writer) -> bus::Result<Vec<ReaderInfo>>,
+) -> c_int {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        Handle::with(writer, |body| {
+            let infos = Infos::new(readers, capacity, count)?;
+            infos.write(&which(body.writer()?).map_err(fail_with)?)
+        })
+    }
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lapwing_writer_list_readers(
     writer: *mut lapwing_writer,
@@ -546,12 +548,7 @@ pub unsafe extern "C" fn lapwing_writer_list_readers(
     count: *mut usize,
 ) -> c_int {
     // SAFETY: as the header asks of the caller.
-    unsafe {
-        Handle::with(writer, |body| {
-            let infos = Infos::new(readers, capacity, count)?;
-            infos.write(&body.writer()?.readers().map_err(|error| fail_with(&error))?)
-        })
-    }
+    unsafe { tell(writer, readers, capacity, count, |writer| writer.readers()) }
 }
 
 #[unsafe(no_mangle)]
@@ -559,7 +556,7 @@ pub unsafe extern "C" fn lapwing_writer_evict(writer: *mut lapwing_writer, reade
     // SAFETY: as the header asks of the caller.
     unsafe {
         Handle::with(writer, |body| {
-            let evicted = body.writer()?.evict(ReaderId(reader)).map_err(|error| fail_with(&error))?;
+            let evicted = body.writer()?.evict(ReaderId(reader)).map_err(fail_with)?;
             Ok(if evicted { LAPWING_OK } else { LAPWING_ALREADY })
         })
     }
@@ -573,12 +570,7 @@ pub unsafe extern "C" fn lapwing_writer_reap(
     count: *mut usize,
 ) -> c_int {
     // SAFETY: as the header asks of the caller.
-    unsafe {
-        Handle::with(writer, |body| {
-            let infos = Infos::new(readers, capacity, count)?;
-            infos.write(&body.writer()?.reap().map_err(|error| fail_with(&error))?)
-        })
-    }
+    unsafe { tell(writer, readers, capacity, count, Writer::reap) }
 }
 
 #[unsafe(no_mangle)]
@@ -586,7 +578,7 @@ pub unsafe extern "C" fn lapwing_writer_wait_for_readers(writer: *mut lapwing_wr
     // SAFETY: as the header asks of the caller.
     unsafe {
         Handle::with(writer, |body| {
-            let done = body.writer()?.wait_for_readers(timeout(timeout_ns)).map_err(|error| fail_with(&error))?;
+            let done = body.writer()?.wait_for_readers(timeout(timeout_ns)).map_err(fail_with)?;
             Ok(if done { LAPWING_OK } else { LAPWING_TIMEOUT })
         })
     }

@@ -1,6 +1,6 @@
 //! The C, C++ and Python tests and examples, compiled against the header and the library, and run.
 //!
-//! `.ci/ffi` runs the same programs under sanitizers and valgrind.
+//! `.ci/ffi` runs the same programs under sanitizers and valgrind (all but the one that limits its memory).
 
 mod common;
 
@@ -23,6 +23,11 @@ fn misuse_ends_in_a_status() {
 #[test]
 fn everything_works_through_the_header() {
     run("ffi/tests/c/behaviour.c");
+}
+
+#[test]
+fn a_process_without_memory_goes_on() {
+    run("ffi/tests/c/memory.c");
 }
 
 #[test]

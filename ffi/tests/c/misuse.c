@@ -388,6 +388,17 @@ static void options(void) {
         given.size = sizeof given;
         CHECK_STATUS(lapwing_reader_open(path, &given, &reader), LAPWING_E_ARGUMENT);
     }
+    /* Longer than what is meant for it: refused before anything copies it. */
+    static char name[66], long_path[5000];
+    memset(name, 'n', sizeof name - 1);
+    memset(long_path, '/', sizeof long_path - 1);
+    lapwing_reader_options named = {.size = sizeof named, .name = name};
+    CHECK_STATUS(lapwing_reader_open(path, &named, &reader), LAPWING_E_INVALID_OPTION);
+    CHECK_STATUS(lapwing_bus_forget(path, name), LAPWING_E_INVALID_OPTION);
+    CHECK(strstr(lapwing_last_error(), "65 bytes"));
+    CHECK_STATUS(lapwing_bus_remove(long_path), LAPWING_E_IO);
+    CHECK_STATUS(lapwing_writer_open(long_path, &writer), LAPWING_E_IO);
+    CHECK(strstr(lapwing_last_error(), "4999 bytes"));
     lapwing_reader_options observer = {
         .size = sizeof observer, .reader_class = LAPWING_CLASS_OBSERVER, .name = "observers have none"};
     CHECK_STATUS(lapwing_reader_open(path, &observer, &reader), LAPWING_E_INVALID_OPTION);
