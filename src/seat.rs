@@ -336,14 +336,16 @@ impl Seat {
             slot.gap_told();
         }
         for _ in 0..JOIN_TRIES {
-            if asked < next {
+            let counted = if asked < next {
                 slot.reset_books(first);
+                first
             } else {
                 slot.discard_jump(next);
                 slot.move_cursor(slot.position(), next);
-            }
+                next
+            };
             if place.sequence > first {
-                slot.prepare_jump(first, place.sequence);
+                slot.prepare_gap(first, counted, place.sequence);
             }
             let from = slot.control();
             let joining = from.joining(self.class, self.name.is_some(), self.hold);

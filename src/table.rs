@@ -240,9 +240,14 @@ impl Slot<'_> {
     ///
     /// The gap stays on record until [`Self::gap_told`], so that an owner that dies in between leaves it to the next.
     pub(crate) fn prepare_jump(&self, from: u64, to: u64) {
-        if self.get(at::GAP_END) != from || from == 0 {
+        self.prepare_gap(from, from, to);
+    }
+
+    /// The same where the gap to be told begins at `first`, before the cursor: what is missed up to `from` is in the books already.
+    pub(crate) fn prepare_gap(&self, first: u64, from: u64, to: u64) {
+        if self.get(at::GAP_END) != first || first == 0 {
             self.set(at::GAP_END, 0);
-            self.words[at::GAP_FIRST].store(from, Ordering::Release);
+            self.words[at::GAP_FIRST].store(first, Ordering::Release);
         }
         self.words[at::GAP_END].store(to, Ordering::Release);
         let missed = self.missed(from).saturating_add(to.saturating_sub(from));

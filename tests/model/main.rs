@@ -39,3 +39,36 @@ fn any_history_is_what_the_model_says() {
         panic!("{error}");
     }
 }
+
+/// A gap that grew twice before it was told, and grows again when the reader starts elsewhere: what was missed is counted once.
+#[test]
+fn a_gap_that_grows_is_counted_once() {
+    use lapwing::Class;
+    use ops::{From, How, Joiner, Length, Op};
+    let join = |class, from, name| Op::Join(Joiner { class, from, name, hold: false, auto: false, filter: None });
+    let rejoin = |who, from| Op::Rejoin { who, from };
+    let history = [
+        Op::Laps { count: 28, length: Length::Small(0) },
+        join(Class::Gating, From::Latest, None),
+        Op::Laps { count: 25, length: Length::Part(8388) },
+        join(Class::Gating, From::SinceEver, None),
+        join(Class::Lossy, From::After(25), Some(0)),
+        rejoin(39, From::Latest),
+        rejoin(15, From::Oldest),
+        rejoin(42, From::Latest),
+        Op::Leave { who: 64 },
+        Op::Leave { who: 11 },
+        Op::Publish { length: Length::Part(10468), tag: 0, how: How::Try },
+        rejoin(0, From::Resume),
+        Op::Leave { who: 0 },
+        Op::Laps { count: 2, length: Length::Part(14629) },
+        join(Class::Gating, From::Resume, Some(0)),
+        rejoin(0, From::SinceEver),
+    ];
+    let mut world = world::World::new(ops::Shape { capacity: 4096, stamped: false, slots: 3 });
+    for op in &history {
+        world.apply(op);
+        world.check();
+    }
+    world.finish();
+}
