@@ -512,7 +512,7 @@ int lapwing_writer_take_event(lapwing_writer *writer, lapwing_event *event, lapw
 int lapwing_writer_list_readers(lapwing_writer *writer, lapwing_reader_info *readers, size_t capacity, size_t *count);
 
 /* Evicts a reader by its id: it no longer holds the writer up, and is told its gap.
- * Returns: ALREADY; E_NO_SUCH_READER, E_NOT_EVICTABLE, E_STATE (a claim is open), E_IO. */
+ * Returns: ALREADY; E_NO_SUCH_READER, E_NOT_EVICTABLE, E_STATE (a claim is open, or as lapwing_bus_evict), E_IO. */
 int lapwing_writer_evict(lapwing_writer *writer, uint64_t reader);
 
 /* Reclaims the slots of dead readers, and says whose they were; those with a name are kept as detached. The array as for
@@ -601,7 +601,7 @@ int lapwing_bus_inspect(const char *path, lapwing_snapshot *snapshot, lapwing_re
                         size_t *count);
 
 /* As lapwing_writer_evict, by anybody who may write the table.
- * Returns: also what lapwing_bus_inspect returns. */
+ * Returns: also E_STATE (somebody who may write the table spoils the slot without pause), and what lapwing_bus_inspect returns. */
 int lapwing_bus_evict(const char *path, uint64_t reader);
 
 /* As lapwing_writer_reap, by anybody who may write the table.
@@ -609,8 +609,8 @@ int lapwing_bus_evict(const char *path, uint64_t reader);
 int lapwing_bus_reap(const char *path, lapwing_reader_info *readers, size_t capacity, size_t *count);
 
 /* Forgets the name of a reader that is away; its place in the stream is lost.
- * Returns: E_NAME_UNKNOWN; E_NAME_TAKEN while a living process has the name; E_INVALID_OPTION (longer than any name);
- * what lapwing_bus_inspect returns. */
+ * Returns: E_NAME_UNKNOWN; E_NAME_TAKEN while a living process has the name; E_INVALID_OPTION (longer than any name); E_STATE (as
+ * lapwing_bus_evict); what lapwing_bus_inspect returns. */
 int lapwing_bus_forget(const char *path, const char *name);
 
 /* Removes a bus that has no living writer, and what a creator that died may have left. Its readers are told LAPWING_REPLACED.
