@@ -52,6 +52,7 @@ class Record(NamedTuple):
 #: Makes a record of a tuple, without the call of a Python function.
 _record = functools.partial(tuple.__new__, Record)
 
+
 class Gap(NamedTuple):
     """Sequences missed: from `first` up to, but not including, `end`."""
 
