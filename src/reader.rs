@@ -217,8 +217,8 @@ impl Reader {
         }
     }
 
-    /// Does what [`try_next`](Self::try_next) does as long as nothing special is to be done: `Some(None)` is [`Next::Empty`]; at `None` nothing has
-    /// happened yet, and `try_next` knows better. For the C interface, which would only take results apart again.
+    /// Does what [`try_next`](Self::try_next) does as long as nothing special is to be done: `Some(None)` is [`Next::Empty`]; at `None` nothing but the
+    /// commit that it begins with has happened, and `try_next` knows better. For the C interface, which would only take results apart again.
     #[doc(hidden)]
     #[inline(always)]
     pub fn next_plainly(&mut self) -> Option<Option<Record<'_>>> {

@@ -165,7 +165,8 @@ impl Seat {
         }
     }
 
-    /// Wakes the writer that waits for a position, once: it may take longer to wake up than this reader to take the next records.
+    /// Wakes the writer that waits for a position, once: it may take longer to wake up than this reader to take the next
+    /// records. A wake that comes to nothing costs it a millisecond, as ever.
     #[cold]
     #[inline(never)]
     fn wake_writer(&mut self, table: &Table, waiting: u64) {

@@ -549,8 +549,8 @@ impl Stream {
     }
 }
 
-/// Makes a buffer at least so many words long, and at most `most`; says whether there was memory for it. The bus decides how long records are, so a process with
-/// little memory has to survive them.
+/// Makes a buffer at least so many words long, and at most `most`; says whether there was memory for it. The bus decides how long records are, so
+/// a process with little memory has to survive them.
 #[inline(never)]
 fn make_room(buffer: &mut Vec<u64>, words: usize, most: usize) -> bool {
     if words <= buffer.len() {
