@@ -194,7 +194,7 @@ impl Bus {
     /// # Errors
     /// As [`ReaderOptions::open`](crate::ReaderOptions::open) from the files. No permission on the table is no error.
     pub fn inspect(path: impl AsRef<Path>) -> Result<Snapshot> {
-        let attached = files::attach_ring(path.as_ref(), Role::Reader)?;
+        let mut attached = files::attach_ring(path.as_ref(), Role::Reader)?;
         match attached.table(false) {
             Ok(Some((table, file))) => Snapshot::of(&attached, Some((&table, &file))),
             // Replaced between the two looks, or not ours to read.

@@ -106,7 +106,8 @@ pub(crate) struct Attached {
     pub(crate) ring: Ring,
     pub(crate) ring_file: File,
     pub(crate) ring_id: FileId,
-    pub(crate) table_id: FileId,
+    /// Of the table that belongs to the ring, once it was opened.
+    table_id: Option<FileId>,
     /// The table that this handle cannot do without, if any.
     table: Option<Table>,
 }
@@ -235,7 +236,7 @@ pub(crate) fn attach(path: &Path, role: Role) -> Result<(Attached, Table)> {
         match open_table(&paths.table, &attached.facts, true) {
             Ok(Some((file, table_id))) => {
                 let table = map_table(&file, &paths.table, attached.facts.geometry, true)?;
-                return Ok((Attached { table_id, table: Some(table.clone()), ..attached }, table));
+                return Ok((Attached { table_id: Some(table_id), table: Some(table.clone()), ..attached }, table));
             }
             Ok(None) => {}
             Err(Error::NotFound { .. }) => {}
@@ -256,7 +257,7 @@ pub(crate) fn attach_ring(path: &Path, role: Role) -> Result<Attached> {
     let lap = facts.geometry.ring_at()..facts.geometry.ring_length();
     let map = Map::new(&ring_file, path, facts.geometry.ring_length(), lap, write, Some(at::LIMIT))?;
     let ring = Ring::new(map, facts.geometry);
-    Ok(Attached { origin, ring, ring_file, ring_id, table_id: (0, 0), table: None, paths, facts })
+    Ok(Attached { origin, ring, ring_file, ring_id, table_id: None, table: None, paths, facts })
 }
 
 fn map_table(file: &File, path: &Path, geometry: Geometry, write: bool) -> Result<Table> {
@@ -299,8 +300,9 @@ impl Attached {
     }
 
     /// Maps the table if this process may (`write`) and if it still belongs to this ring.
-    pub(crate) fn table(&self, write: bool) -> Result<Option<(Table, File)>> {
-        let Some((file, _)) = open_table(&self.paths.table, &self.facts, write)? else { return Ok(None) };
+    pub(crate) fn table(&mut self, write: bool) -> Result<Option<(Table, File)>> {
+        let Some((file, id)) = open_table(&self.paths.table, &self.facts, write)? else { return Ok(None) };
+        self.table_id = Some(id);
         Ok(Some((map_table(&file, &self.paths.table, self.facts.geometry, write)?, file)))
     }
 
@@ -311,13 +313,22 @@ impl Attached {
         Ok(locks)
     }
 
-    fn same(&self, file: &File, path: &Path, id: FileId) -> Result<()> {
+    fn same(&self, file: &File, path: &Path, id: Option<FileId>) -> Result<()> {
         let meta = file.metadata().map_err(|source| Error::io("look at", path, source))?;
-        if id_of(&meta) == id {
+        if Some(id_of(&meta)) == id {
             Ok(())
         } else {
             Err(Error::NotReady { path: path.into(), why: "it was replaced a moment ago" })
         }
+    }
+
+    /// Says whether the path leads to another bus, or to none, so that nobody will publish to this ring any more.
+    ///
+    /// A removal takes the table first, and a replacement brings its own first: if its author dies there, the ring alone does not tell. Neither
+    /// is done beside a living writer, who needs the table's name no more.
+    pub(crate) fn is_left_behind(&self, writer_alive: bool) -> bool {
+        let table_moved = || self.table_id.is_some() && id_at(&self.paths.table) != self.table_id;
+        id_at(&self.paths.ring) != Some(self.ring_id) || !writer_alive && table_moved()
     }
 
     /// Says whether a writer is alive: the kernel's word.
@@ -386,7 +397,7 @@ impl WriterLocks {
     /// Shows readers that a writer is there.
     pub(crate) fn show_presence(&mut self, attached: &Attached) -> Result<()> {
         let presence = self.show_presence_at(&attached.paths.ring)?;
-        attached.same(presence.file(), &attached.paths.ring, attached.ring_id)
+        attached.same(presence.file(), &attached.paths.ring, Some(attached.ring_id))
     }
 
     /// The same for a ring that is not in its place yet, so that whoever attaches the moment it is finds its writer alive.

@@ -45,7 +45,7 @@ impl Observer {
     /// [`Error::InvalidOption`] for [`Start::Resume`], which needs a name.
     pub fn open(path: impl AsRef<Path>, start: Start) -> Result<Self> {
         Self::check_start(start)?;
-        let attached = files::attach_ring(path.as_ref(), Role::Reader)?;
+        let mut attached = files::attach_ring(path.as_ref(), Role::Reader)?;
         let (asked, place) = attached.start(start)?;
         // No table, or no permission on it, costs the wake-ups and nothing else.
         let table = attached.table(true).ok().flatten().map(|(table, _)| table);

@@ -2,7 +2,7 @@
 
 use crate::consume::{Consumer, Found, Glance, Step};
 use crate::error::{Error, Result};
-use crate::files::{self, Attached};
+use crate::files::Attached;
 use crate::layout::{filled_words, ring as at};
 use crate::map::{bytes_of, load_words, pinned_bytes};
 use crate::report::Gap;
@@ -421,7 +421,7 @@ impl Stream {
         // Read after the lock was looked at, which a writer gives back last.
         let (epoch, closed) = (self.ring().get(at::EPOCH), self.ring().get(at::CLOSED_EPOCH));
         let absent = !alive && (epoch == 0 || closed != epoch);
-        let moved = files::id_at(&self.attached.paths.ring) != Some(self.attached.ring_id);
+        let moved = self.attached.is_left_behind(alive);
         if !moved && (!absent || self.absent_told == Some(epoch)) {
             return Ok(Poll::Empty);
         }

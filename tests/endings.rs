@@ -197,7 +197,7 @@ fn replaced_by(name: &str, said: &str, act: impl FnOnce(&Path) -> Option<Writer>
     } else {
         all_say(&mut sleepers, said);
         leave(sleepers);
-        assert!(matches!(Reader::open(&bus), Err(Error::NotFound { .. })));
+        assert!(matches!(Reader::open(&bus), Err(Error::NotFound { .. } | Error::NotReady { .. })));
     }
 }
 
@@ -230,6 +230,15 @@ fn readers_of_a_removed_bus_are_told() {
 fn readers_of_an_unlinked_bus_are_told() {
     replaced_by("unlinked", "orphaned", |bus| {
         unlink(bus);
+        None
+    });
+}
+
+/// A removal takes the table first. Nobody tells the readers if its author dies there, and nobody can publish to the ring any more.
+#[test]
+fn readers_of_a_bus_whose_removal_ended_half_way_are_told() {
+    replaced_by("half-removed", "orphaned", |bus| {
+        std::fs::remove_file(with_suffix(bus, ".readers")).unwrap();
         None
     });
 }
