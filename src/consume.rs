@@ -10,7 +10,7 @@
 //! What it may take without looking at either is its [`Window`]: the committed words from the next record on. A shut window stands for
 //! everything else (the tip, a wrap, the end of the stream), so the comparison that checks the bounds decides all of that.
 
-use crate::layout::{COMMITTED, Commit, RECORD_HEADER, RECORD_HEADER_WORDS, filled_words};
+use crate::layout::{COMMITTED, Commit, RECORD_HEADER, RECORD_HEADER_WORDS, filled_words, ring as at};
 use crate::map::Window;
 use crate::ring::{Look, Place, Ring};
 use crate::sync::{AtomicU64, Ordering, hint};
@@ -22,8 +22,8 @@ use std::time::Duration;
 pub(crate) struct Found {
     pub(crate) place: Place,
     pub(crate) commit: Commit,
-    /// Where the next record starts.
-    end: u64,
+    /// Words up to the next record.
+    words: usize,
 }
 
 /// What a look at the next record gave.
@@ -53,8 +53,10 @@ enum Tip {
     Special,
 }
 
-/// So many records in a row make a stream, if they come closer together than two of its records could by ping-pong between cores.
+/// So many records in a row make a stream, if they come closer together than two of its records could by ping-pong between most cores; after each
+/// pause that shows that they did not, twice as many, up to a bound.
 const BURST: u64 = 16;
+const LONGEST_BURST: u64 = 4096;
 const SOON: Duration = Duration::from_nanos(200);
 
 /// Pauses of a reader that has caught up with a stream: about a microsecond, in which the writer gets some hundred records ahead.
@@ -79,8 +81,10 @@ pub(crate) struct Consumer {
     alike: Alike,
     /// Everything below is known to be committed.
     seen: u64,
-    /// Records found one after the other with hardly any waiting in between, as of `counted`: the writer is streaming.
+    /// Records found one after the other with hardly any waiting in between, as of `counted`.
     streak: u64,
+    /// A streak as long as this means that the writer is streaming.
+    burst: u64,
     /// Sequence up to which records are counted in `streak`, and when the last of them was, in ticks.
     counted: u64,
     counted_at: u64,
@@ -100,9 +104,10 @@ impl Consumer {
             next,
             window: ring.map().no_window(),
             plain: !ring.geometry.stamped,
-            alike: Alike::default(),
+            alike: Alike::EMPTY,
             seen: next.position,
             streak: BURST,
+            burst: BURST,
             counted: next.sequence,
             counted_at: 0,
             soon: sys::ticks_in(SOON),
@@ -130,7 +135,8 @@ impl Consumer {
             }
             match look {
                 Look::Record(header) if !header.commit.is_padding() => {
-                    return Step::Record(Found { place: self.next, commit: header.commit, end: header.end });
+                    let words = ((header.end - self.next.position) / 8) as usize;
+                    return Step::Record(Found { place: self.next, commit: header.commit, words });
                 }
                 Look::Record(padding) => {
                     if !ring.intact(self.next.position) {
@@ -168,8 +174,8 @@ impl Consumer {
         let Some((commit, payload, _)) = plain(&self.window, self.next.sequence, &mut self.alike) else {
             return Glance::Special;
         };
-        let end = self.next.position + RECORD_HEADER + payload.len() as u64 * 8;
-        Glance::Record(Found { place: self.next, commit, end }, payload)
+        let words = RECORD_HEADER_WORDS + payload.len();
+        Glance::Record(Found { place: self.next, commit, words }, payload)
     }
 
     /// Learns what can be taken from here on.
@@ -226,13 +232,12 @@ impl Consumer {
     /// In a stream, looks how far head has come; says whether there is more to drain.
     #[inline(always)]
     fn streams(&mut self, ring: &Ring) -> bool {
-        if self.streak < BURST {
+        if self.streak < self.burst {
             return false;
         }
         self.seen = ring.head_position();
         if self.next.position + GAIN > self.seen && self.empty < PACED {
-            self.let_writer_gain();
-            self.seen = ring.head_position();
+            self.let_writer_gain(ring);
         }
         self.next.position < self.seen
     }
@@ -254,18 +259,29 @@ impl Consumer {
     ///
     /// A reader that takes each record the moment it is there makes writer and reader hand over a line a record: some ten million
     /// a second, where a stream that is drained in stretches makes ten times as many. Both states are stable; this leads out of the slow one.
+    ///
+    /// A writer that waits for an answer to each record gains nothing by it. Between cores that share a cache that is as fast as a slow stream
+    /// between others, and only this tells the two apart.
     #[cold]
-    fn let_writer_gain(&mut self) {
+    fn let_writer_gain(&mut self, ring: &Ring) {
         for _ in 0..PACE {
             hint::spin_loop();
+        }
+        self.seen = ring.head_position();
+        if ring.get(at::HEAD_SEQUENCE) > self.next.sequence + 1 {
+            self.burst = BURST;
+        } else {
+            self.burst = (2 * self.burst).min(LONGEST_BURST);
+            self.streak = 0;
         }
     }
 
     /// Moves past a record.
     #[inline(always)]
     pub(crate) fn pass(&mut self, found: &Found) {
-        self.window.skip(((found.end - found.place.position) / 8) as usize);
-        self.next = Place { position: found.end, sequence: found.place.sequence + 1 };
+        let Place { position, sequence } = found.place;
+        self.window.skip(found.words);
+        self.next = Place { position: position + found.words as u64 * 8, sequence: sequence + 1 };
     }
 
     /// Moves back before the record that was passed last: it comes again.
@@ -332,22 +348,26 @@ impl<'a> Burst<'a> {
     }
 }
 
-/// The length of the record before, and the words that it takes with its filling.
+/// The shape of the record before, and the words of its payload and filling.
 ///
 /// Where a record starts follows from the length of the one before, so that reading is a chain of loads, each waiting for the one before it to
 /// arrive from the other core. But most records are like the one before: as that is told by a branch, the processor goes on before it knows.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Alike {
-    length: u64,
+    /// That of a plain record.
+    shape: u32,
     words: usize,
 }
 
 impl Alike {
-    /// Out of line, so that it stays a branch.
+    /// A plain record without payload.
+    const EMPTY: Self = Self { shape: Commit::record(0, 0).shape(), words: 0 };
+
+    /// Out of line, so that it stays a branch. `None` if that is no plain record.
     #[cold]
     #[inline(never)]
-    fn to(length: u64) -> Self {
-        Self { length, words: filled_words(length as usize) }
+    fn to(commit: Commit) -> Option<Self> {
+        commit.is_plain().then(|| Self { shape: commit.shape(), words: filled_words(commit.length() as usize) })
     }
 }
 
@@ -361,11 +381,11 @@ fn plain<'w>(
     let [commit, own, rest @ ..] = words else { return None };
     // Relaxed: whoever opened the window has acquired all that lies in it.
     let commit = Commit(commit.load(Ordering::Relaxed));
-    if !commit.is_plain() || own.load(Ordering::Relaxed) != sequence {
-        return None;
+    if commit.shape() != alike.shape {
+        *alike = Alike::to(commit)?;
     }
-    if commit.length() != alike.length {
-        *alike = Alike::to(commit.length());
+    if own.load(Ordering::Relaxed) != sequence {
+        return None;
     }
     let (payload, rest) = rest.split_at_checked(alike.words)?;
     Some((commit, payload, rest))

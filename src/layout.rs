@@ -453,6 +453,12 @@ impl Geometry {
         Self { capacity, stripe: capacity / stripes, slots, stamped, record_header }
     }
 
+    /// The first stripe boundary above a position.
+    #[inline(always)]
+    pub(crate) const fn boundary_above(&self, position: u64) -> u64 {
+        (position | (self.stripe - 1)) + 1
+    }
+
     pub(crate) const fn stripes(&self) -> u64 {
         self.capacity / self.stripe
     }
@@ -495,6 +501,12 @@ impl Commit {
 
     pub(crate) const fn padding() -> Self {
         Self(COMMITTED | PADDING)
+    }
+
+    /// All but the tag: what the words after it depend on.
+    #[inline(always)]
+    pub(crate) const fn shape(self) -> u32 {
+        self.0 as u32
     }
 
     /// Whether it is that of a committed record, neither padding nor nothing.

@@ -154,6 +154,17 @@ mod real {
             }
         }
 
+        /// Leaves the first `count` words behind and returns them with the `beyond` ones after them; `None` if it does not hold so many.
+        ///
+        /// What is stored to those words comes after the move, so that the compiler need not load the window again for fear that they overlap.
+        #[inline(always)]
+        pub(crate) fn take(&mut self, count: usize, beyond: usize) -> Option<&[AtomicU64]> {
+            let words = self.words;
+            let taken = words.get(..count + beyond)?;
+            self.words = &words[count..];
+            Some(taken)
+        }
+
         /// Leaves everything behind.
         #[inline(always)]
         pub(crate) fn shut(&mut self) {
@@ -250,6 +261,15 @@ mod heap {
             }
         }
 
+        pub(crate) fn take(&mut self, count: usize, beyond: usize) -> Option<&[AtomicU64]> {
+            let start = self.range.start;
+            if count + beyond > self.range.len() {
+                return None;
+            }
+            self.range.start += count;
+            Some(&self.words[start..start + count + beyond])
+        }
+
         pub(crate) fn shut(&mut self) {
             self.range = 0..0;
         }
@@ -314,7 +334,7 @@ const STRING: usize = 256;
 #[cfg(all(not(loom), target_arch = "x86_64"))]
 #[inline(always)]
 unsafe fn copy_words(mut from: *const u64, mut to: *mut u64, mut words: usize) {
-    use std::arch::{asm, x86_64::__m128i};
+    use std::arch::asm;
     // SAFETY: each step stays within the `words` left, by the caller's promise.
     unsafe {
         if words >= STRING {
@@ -338,13 +358,30 @@ unsafe fn copy_words(mut from: *const u64, mut to: *mut u64, mut words: usize) {
             );
             (from, to, words) = (from.add(8), to.add(8), words - 8);
         }
-        while words >= 2 {
-            let pair: __m128i;
-            asm!("movups {}, [{}]", out(xmm_reg) pair, in(reg) from, options(nostack, preserves_flags, readonly));
-            asm!("movups [{}], {}", in(reg) to, in(xmm_reg) pair, options(nostack, preserves_flags));
-            (from, to, words) = (from.add(2), to.add(2), words - 2);
+        if words == 0 {
+            return;
         }
-        if words == 1 {
+        if words & 4 != 0 {
+            asm!(
+                "movups {a}, [{from}]",
+                "movups {b}, [{from} + 16]",
+                "movups [{to}], {a}",
+                "movups [{to} + 16], {b}",
+                from = in(reg) from, to = in(reg) to, a = out(xmm_reg) _, b = out(xmm_reg) _,
+                options(nostack, preserves_flags)
+            );
+            (from, to) = (from.add(4), to.add(4));
+        }
+        if words & 2 != 0 {
+            asm!(
+                "movups {a}, [{from}]",
+                "movups [{to}], {a}",
+                from = in(reg) from, to = in(reg) to, a = out(xmm_reg) _,
+                options(nostack, preserves_flags)
+            );
+            (from, to) = (from.add(2), to.add(2));
+        }
+        if words & 1 != 0 {
             asm!("mov {0}, [{1}]", "mov [{2}], {0}", out(reg) _, in(reg) from, in(reg) to, options(nostack, preserves_flags));
         }
     }

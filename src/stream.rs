@@ -259,15 +259,22 @@ impl Stream {
     /// `handle` refuses; returns how many it took.
     #[inline(always)]
     pub(crate) fn quick_burst(&mut self, max: usize, handle: &mut impl FnMut(Record<'_>) -> bool) -> usize {
+        if self.copies { self.burst::<true>(max, handle) } else { self.burst::<false>(max, handle) }
+    }
+
+    /// One loop for each way to hand out a payload: it is too short to ask in it.
+    #[inline(always)]
+    fn burst<const COPIES: bool>(&mut self, max: usize, handle: &mut impl FnMut(Record<'_>) -> bool) -> usize {
         let ring = &self.attached.ring;
         let judge = ring.judge();
         let Some(mut burst) = self.consumer.burst(ring) else { return 0 };
-        let mut copy = self.copies.then_some(&mut self.buffer[..]);
-        let mut count = 0;
-        while count < max {
+        let buffer = &mut self.buffer[..];
+        let first = burst.next.sequence;
+        let until = first.saturating_add(max as u64);
+        while burst.next.sequence < until {
             let Some((commit, payload, behind)) = burst.glance() else { break };
             let length = commit.length() as usize;
-            let bytes = if let Some(buffer) = &mut copy {
+            let bytes = if COPIES {
                 let Some(buffer) = buffer.get_mut(..payload.len()) else { break };
                 load_words(payload, buffer);
                 bytes_of(buffer, length)
@@ -282,11 +289,11 @@ impl Stream {
                 break;
             }
             burst = behind;
-            count += 1;
         }
+        let count = burst.next.sequence - first;
         let end = burst.end();
         self.consumer.end_burst(end);
-        count
+        count as usize
     }
 
     /// Hands out a record that was just taken; puts it back if `handle` refuses it.
