@@ -10,25 +10,42 @@ use crate::writer::Writer;
 use std::io;
 use std::ops::Range;
 
+// What a caller does with a claim or a batch is inlined wherever it is: a result as large as an error's, returned through memory, costs as much as
+// all the rest.
+
 /// A record being written in place; nobody sees it until [`commit`](Self::commit). Dropping it gives it up.
 ///
 /// Its bytes are whatever was there before: write all that you commit.
 #[must_use]
 pub struct Claim<'w> {
-    writer: &'w mut Writer,
+    lent: Lent<'w>,
     reserved: Reserved,
     tag: u32,
     length: usize,
     /// Bytes filled through `io::Write`.
     written: usize,
+}
+
+/// The writer while a claim has it. Apart from the claim, all of which would have to lie in memory if it were dropped as a whole.
+struct Lent<'w> {
+    writer: &'w mut Writer,
     /// Whether the hot path made the room, and is still open at the same place.
     plain: bool,
+}
+
+impl Drop for Lent<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if !self.plain {
+            self.writer.open_fast_path();
+        }
+    }
 }
 
 impl<'w> Claim<'w> {
     #[inline(always)]
     pub(crate) fn new(writer: &'w mut Writer, reserved: Reserved, tag: u32, length: usize, plain: bool) -> Self {
-        Self { writer, reserved, tag, length, written: 0, plain }
+        Self { lent: Lent { writer, plain }, reserved, tag, length, written: 0 }
     }
 
     /// Returns the bytes claimed.
@@ -44,19 +61,17 @@ impl<'w> Claim<'w> {
     /// Borrows the bytes to write to; 8-aligned.
     ///
     /// A reader that was lapped may look at these bytes while they change; it discards what it saw.
-    #[inline]
+    #[inline(always)]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        claimed_bytes(
-            self.writer.publisher.payload(&self.writer.attached.ring, self.reserved, self.length),
-            self.length,
-        )
+        let Writer { publisher, attached, .. } = &*self.lent.writer;
+        claimed_bytes(publisher.payload(&attached.ring, self.reserved, self.length), self.length)
     }
 
     /// Makes the whole claim visible; returns its sequence.
     ///
     /// # Errors
     /// [`PublishError::Forked`]; nothing becomes visible.
-    #[inline]
+    #[inline(always)]
     pub fn commit(self) -> Result<u64, PublishError> {
         let length = self.length;
         self.finish(length)
@@ -66,7 +81,7 @@ impl<'w> Claim<'w> {
     ///
     /// # Errors
     /// [`PublishError::TooLarge`] if that is more than was claimed, [`PublishError::Forked`]; nothing becomes visible.
-    #[inline]
+    #[inline(always)]
     pub fn commit_len(self, length: usize) -> Result<u64, PublishError> {
         if length > self.length {
             return Err(PublishError::TooLarge { length: length as u64, max: self.length as u64 });
@@ -76,34 +91,26 @@ impl<'w> Claim<'w> {
 
     #[inline(always)]
     fn finish(mut self, length: usize) -> Result<u64, PublishError> {
-        self.writer.check()?;
-        let Writer { publisher, attached, table, .. } = &mut *self.writer;
-        if self.plain
+        self.lent.writer.check()?;
+        let Writer { publisher, attached, table, .. } = &mut *self.lent.writer;
+        if self.lent.plain
             && length == self.length
             && let Some(sequence) = publisher.publish_claimed(&attached.ring, table, self.tag, length)
         {
             return Ok(sequence);
         }
-        self.plain = false;
-        Ok(self.finish_slow(length))
-    }
-
-    #[cold]
-    fn finish_slow(&mut self, length: usize) -> u64 {
-        let Writer { publisher, attached, table, .. } = &mut *self.writer;
-        let reserved = publisher.shorten(self.reserved, length);
-        publisher.prepare(&attached.ring, reserved, publisher.head.sequence);
-        publisher.commit(&attached.ring, table, reserved, self.tag, length)
+        self.lent.plain = false;
+        Ok(finish_slow(self.lent.writer, self.reserved, self.tag, length))
     }
 }
 
-impl Drop for Claim<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if !self.plain {
-            self.writer.open_fast_path();
-        }
-    }
+#[cold]
+#[inline(never)]
+fn finish_slow(writer: &mut Writer, reserved: Reserved, tag: u32, length: usize) -> u64 {
+    let Writer { publisher, attached, table, .. } = writer;
+    let reserved = publisher.shorten(reserved, length);
+    publisher.prepare(&attached.ring, reserved, publisher.head.sequence);
+    publisher.commit(&attached.ring, table, reserved, tag, length)
 }
 
 /// Fills the claim from its start; what does not fit is `WriteZero`, as for a slice.
@@ -131,15 +138,36 @@ pub struct Batch<'w> {
     first: Option<(u64, Commit)>,
     /// Payload bytes so far.
     payload: u64,
-    /// Bytes of the ring that its records take, wherever in it they come to lie.
-    size: u64,
+    /// Its start, as if its records lay one behind the other: what they take of the ring is what lies between it and the next.
+    start: u64,
 }
 
 impl<'w> Batch<'w> {
     pub(crate) fn new(writer: &'w mut Writer) -> Self {
         let next = writer.publisher.head;
-        writer.publisher.open_batch(&writer.attached.ring, next.position);
-        Self { writer, next, first: None, payload: 0, size: 0 }
+        let mut batch = Self { writer, next, first: None, payload: 0, start: next.position };
+        batch.open();
+        batch
+    }
+
+    /// Lets the hot path serve the next records, up to what a batch may take.
+    #[inline(always)]
+    fn open(&mut self) {
+        let room = self.most() - self.size();
+        let Writer { publisher, attached, .. } = &mut *self.writer;
+        publisher.open_batch(&attached.ring, self.next.position, room);
+    }
+
+    /// Bytes of the ring that its records take, wherever in it they come to lie.
+    #[inline(always)]
+    fn size(&self) -> u64 {
+        self.next.position - self.start
+    }
+
+    /// Bytes of the ring that a batch may take.
+    #[inline(always)]
+    fn most(&self) -> u64 {
+        self.writer.attached.facts.geometry.capacity / 4
     }
 
     /// Counts the records pushed.
@@ -157,7 +185,7 @@ impl<'w> Batch<'w> {
     /// # Errors
     /// As [`Writer::publish`]; [`PublishError::TooLarge`] also if the batch, each record with its header and filling
     /// ([`record_size`](crate::layout::record_size)), would exceed a quarter of the ring. The batch keeps what it has, and can be committed.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, payload: &[u8]) -> Result<(), PublishError> {
         self.push_tagged(0, payload)
     }
@@ -166,42 +194,38 @@ impl<'w> Batch<'w> {
     ///
     /// # Errors
     /// As [`push`](Self::push).
-    #[inline]
+    #[inline(always)]
     pub fn push_tagged(&mut self, tag: u32, payload: &[u8]) -> Result<(), PublishError> {
-        self.writer.check()?;
-        let most = self.writer.attached.facts.geometry.capacity / 4;
-        let sequence = self.next.sequence;
-        let Some((commit_word, size)) = self.writer.publisher.push(sequence, payload) else {
+        if self.writer.attached.is_disturbed() {
+            return self.push_slow(tag, payload);
+        }
+        let Place { position, sequence } = self.next;
+        let commit = Commit::record(tag, payload.len() as u64);
+        let hidden = self.first.is_none();
+        let Some(size) = self.writer.publisher.push(sequence, commit, payload, hidden) else {
             return self.push_slow(tag, payload);
         };
-        if self.size + size > most && self.first.is_some() {
-            return Err(PublishError::TooLarge { length: self.size + size, max: most });
+        if hidden {
+            self.first = Some((position, commit));
         }
-        let commit = Commit::record(tag, payload.len() as u64);
-        if self.first.is_some() {
-            // Relaxed: nobody comes here but past the first one's word, whose Release comes later.
-            commit_word.store(commit.0, Ordering::Relaxed);
-        } else {
-            self.first = Some((self.next.position, commit));
-        }
-        self.writer.publisher.pushed(size);
-        self.count(payload.len(), size, self.next.position + size);
+        self.count(payload.len(), position + size);
         Ok(())
     }
 
     #[inline(always)]
-    fn count(&mut self, payload: usize, size: u64, end: u64) {
+    fn count(&mut self, payload: usize, end: u64) {
         self.payload += payload as u64;
-        self.size += size;
         self.next = Place { position: end, sequence: self.next.sequence + 1 };
     }
 
     #[cold]
+    #[inline(never)]
     fn push_slow(&mut self, tag: u32, payload: &[u8]) -> Result<(), PublishError> {
+        self.writer.check()?;
         let geometry = self.writer.attached.facts.geometry;
-        let size = geometry.record_size((payload.len() as u64).min(geometry.capacity));
-        if self.size + size > geometry.capacity / 4 && !self.is_empty() {
-            return Err(PublishError::TooLarge { length: self.size + size, max: geometry.capacity / 4 });
+        let size = self.size() + geometry.record_size((payload.len() as u64).min(geometry.capacity));
+        if size > self.most() && !self.is_empty() {
+            return Err(PublishError::TooLarge { length: size, max: self.most() });
         }
         let reserved = self.writer.reserve_by_policy(self.next, payload.len())?;
         let Writer { publisher, attached, .. } = &mut *self.writer;
@@ -213,8 +237,10 @@ impl<'w> Batch<'w> {
         if hidden {
             self.first = Some((reserved.from, visible));
         }
-        publisher.open_batch(&attached.ring, reserved.end);
-        self.count(payload.len(), size, reserved.end);
+        // Padding is not the batch's.
+        self.start += reserved.start - reserved.from;
+        self.count(payload.len(), reserved.end);
+        self.open();
         Ok(())
     }
 

@@ -111,7 +111,8 @@ const GAIN_LOOKS: u32 = 32;
 const GAIN_PAUSES: u32 = 16;
 
 /// Thresholds of the early warning, in percent of the ring.
-const THRESHOLDS: [u8; 3] = [90, 75, 50];
+const THRESHOLDS: [u8; 3] = [90, 75, FIRST_THRESHOLD];
+const FIRST_THRESHOLD: u8 = 50;
 
 impl Gate {
     /// Nothing below this position plus the ring is wanted by anyone.
@@ -160,7 +161,7 @@ impl Publisher {
     /// Publishes a record that needs nothing special; `None` leaves it to the slow path.
     #[inline(always)]
     pub(crate) fn publish(&mut self, ring: &Ring, table: &Table, tag: u32, payload: &[u8]) -> Option<u64> {
-        let (commit_word, words) = fill(&self.window, self.head.sequence, payload)?;
+        let (commit_word, words) = fill(&mut self.window, self.head.sequence, payload)?;
         show(commit_word, words, tag, payload.len());
         Some(self.shown(ring, table, words, payload.len()))
     }
@@ -168,18 +169,17 @@ impl Publisher {
     /// Makes a claimed record visible that [`Self::reserve`] made room for, at its full length.
     #[inline(always)]
     pub(crate) fn publish_claimed(&mut self, ring: &Ring, table: &Table, tag: u32, length: usize) -> Option<u64> {
-        let [commit_word, sequence_word, ..] = &*self.window else { return None };
         let words = RECORD_HEADER_WORDS + filled_words(length);
+        let [commit_word, sequence_word, ..] = self.window.take(words, 0)? else { return None };
         sequence_word.store(self.head.sequence, Ordering::Relaxed);
         show(commit_word, words, tag, length);
         Some(self.shown(ring, table, words, length))
     }
 
-    /// Moves window and head past a record that was made visible, and wakes; returns its sequence.
+    /// Moves head past a record that was made visible, and wakes; returns its sequence.
     #[inline(always)]
     fn shown(&mut self, ring: &Ring, table: &Table, words: usize, length: usize) -> u64 {
         let Place { position, sequence } = self.head;
-        self.window.skip(words);
         self.bytes += length as u64;
         self.store_head(ring, Place { position: position + words as u64 * 8, sequence: sequence + 1 });
         light_fence();
@@ -187,20 +187,18 @@ impl Publisher {
         sequence
     }
 
-    /// Writes all of a batch's next record but its commit word, if it needs nothing special; returns that word and the record's size.
+    /// Writes a batch's next record, without its commit word if it is `hidden`, if it needs nothing special; returns its size.
     ///
     /// The batch has opened its window with [`Self::open_batch`].
     #[inline(always)]
-    pub(crate) fn push(&mut self, sequence: u64, payload: &[u8]) -> Option<(&AtomicU64, u64)> {
-        let (commit_word, words) = fill(&self.batch, sequence, payload)?;
+    pub(crate) fn push(&mut self, sequence: u64, commit: Commit, payload: &[u8], hidden: bool) -> Option<u64> {
+        let (commit_word, words) = fill(&mut self.batch, sequence, payload)?;
+        if !hidden {
+            // Relaxed: nobody comes here but past the word of the batch's first record, whose Release comes later.
+            commit_word.store(commit.0, Ordering::Relaxed);
+        }
         fetch_ahead(commit_word, words);
-        Some((commit_word, words as u64 * 8))
-    }
-
-    /// Moves a batch past a record of this size.
-    #[inline(always)]
-    pub(crate) fn pushed(&mut self, size: u64) {
-        self.batch.skip(size as usize / 8);
+        Some(words as u64 * 8)
     }
 
     /// Reserves room at the head if nothing special is to be done; nothing is visible and nothing committed.
@@ -224,7 +222,7 @@ impl Publisher {
         from: u64,
         length: u64,
     ) -> Result<Reserved, Refused> {
-        let Geometry { capacity, stripe, .. } = self.geometry;
+        let capacity = self.geometry.capacity;
         if length > self.geometry.max_record() {
             return Err(Refused::TooLarge);
         }
@@ -239,14 +237,34 @@ impl Publisher {
             self.extend(ring, table, end + ALIGN)?;
         }
         self.close_fast_path();
-        Ok(Reserved { from, start, end, crossing: from / stripe != end / stripe })
+        Ok(Reserved { from, start, end, crossing: end >= self.geometry.boundary_above(from) })
+    }
+
+    /// Raises the limit for the next record, if that is all it needs: so a full ring, whose readers make room record by record, costs not much
+    /// more than one with room. True if the fast path now holds it.
+    #[inline(never)]
+    pub(crate) fn follow_readers(&mut self, ring: &Ring, table: &Table, length: usize) -> bool {
+        let from = self.head.position;
+        let needed = from + self.geometry.record_size((length as u64).min(MAX_POSITION)) + ALIGN;
+        let follows = self.starved
+            && needed > self.limit
+            && needed <= self.plain_below_boundary(from)
+            && self.extend(ring, table, needed).is_ok();
+        if follows {
+            self.open_fast_path(ring);
+        }
+        follows
     }
 
     /// Up to where records that start at `from` need nothing special, zero ahead included.
     fn plain_below(&self, from: u64) -> u64 {
+        self.plain_below_boundary(from).min(self.limit)
+    }
+
+    /// The same if there were no limit.
+    fn plain_below_boundary(&self, from: u64) -> u64 {
         let special = self.geometry.stamped || self.fences;
-        let boundary = (from / self.geometry.stripe + 1) * self.geometry.stripe;
-        if special { 0 } else { boundary.min(self.limit) }
+        if special { 0 } else { self.geometry.boundary_above(from) }
     }
 
     /// Lets the hot path serve the records from head on.
@@ -263,24 +281,25 @@ impl Publisher {
         self.window.shut();
     }
 
-    /// Lets the hot path serve a batch whose next record starts at `from`; that of lone records is closed.
+    /// Lets the hot path serve a batch whose next record starts at `from` and that may take `room` more bytes; that of lone records is closed.
     #[inline]
-    pub(crate) fn open_batch(&mut self, ring: &Ring, from: u64) {
+    pub(crate) fn open_batch(&mut self, ring: &Ring, from: u64, room: u64) {
         self.close_fast_path();
-        let below = self.plain_below(from);
+        // The zero ahead is nobody's room.
+        let below = self.plain_below(from).min(from + room + ALIGN);
         ring.map().open(&mut self.batch, from, below);
     }
 
     /// Raises the limit to at least `needed`.
     fn extend(&mut self, ring: &Ring, table: &Table, needed: u64) -> Result<(), Refused> {
-        let (stripe, capacity) = (self.geometry.stripe, self.geometry.capacity);
-        let want = needed.next_multiple_of(stripe);
+        let capacity = self.geometry.capacity;
+        let want = self.geometry.boundary_above(needed - 1);
         let registrations = table.registrations();
         if registrations != self.gate.registrations {
             // Before intent is stored: a reader that came back must not see one that was only meant until it was noticed, and move up for it.
-            self.scan(ring, table, registrations);
+            self.scan(table, registrations);
         } else if want > self.gate.limit(capacity) || want >= self.gate.next_scan {
-            self.look(ring, table, want, needed);
+            self.look(table, want, needed);
         }
         if needed > self.gate.limit(capacity) {
             return Err(Refused::Blocked { cursor: needed - capacity });
@@ -293,7 +312,7 @@ impl Publisher {
         let target = if registrations == self.gate.registrations {
             target
         } else {
-            self.scan(ring, table, registrations);
+            self.scan(table, registrations);
             let lowered = target.min(self.gate.limit(capacity)).max(self.limit);
             ring.set(at::INTENT, lowered);
             if needed > lowered {
@@ -330,7 +349,7 @@ impl Publisher {
     }
 
     /// Looks at the slowest reader again, and at all of them if that is not enough or a scan is due.
-    fn look(&mut self, ring: &Ring, table: &Table, want: u64, needed: u64) {
+    fn look(&mut self, table: &Table, want: u64, needed: u64) {
         let capacity = self.geometry.capacity;
         if want < self.gate.next_scan
             && let Some(slot) = self.gate.slowest
@@ -342,18 +361,18 @@ impl Publisher {
             }
         }
         let registrations = table.registrations();
-        self.scan(ring, table, registrations);
+        self.scan(table, registrations);
     }
 
     /// Builds the gate from every gating cursor. `registrations` was loaded before.
-    fn scan(&mut self, ring: &Ring, table: &Table, registrations: u64) {
-        let head = self.head.position;
+    fn scan(&mut self, table: &Table, registrations: u64) {
+        let (head, capacity) = (self.head.position, self.geometry.capacity);
         let mut gating = std::mem::take(&mut self.gate.gating);
         if registrations != self.gate.registrations {
             gating.clear();
             gating.extend(0..self.geometry.slots as u32);
         }
-        let (mut lowest, mut runner_up, mut slowest) = (u64::MAX, u64::MAX, None);
+        let (mut lowest, mut runner_up, mut slowest, mut calm) = (u64::MAX, u64::MAX, None, true);
         // Each cursor's line is in its reader's cache: asked for together, they come together.
         gating.iter().for_each(|&index| table.slot(index).prefetch_cursor());
         gating.retain(|&index| {
@@ -369,7 +388,7 @@ impl Publisher {
             } else {
                 runner_up = runner_up.min(cursor);
             }
-            self.warn(index, head - cursor.min(head));
+            calm &= self.warn(index, head - cursor.min(head));
             true
         });
         self.gate.gating = gating;
@@ -377,8 +396,10 @@ impl Publisher {
         self.gate.lowest = lowest.min(head) & !(ALIGN - 1);
         self.gate.runner_up = runner_up.min(head) & !(ALIGN - 1);
         self.gate.slowest = slowest;
-        self.gate.next_scan = head + self.geometry.capacity / 8;
-        self.flush_counters(ring);
+        // Cursors only grow, so nobody crosses the first threshold before head is that far above the lowest: until then a scan would find
+        // nothing to tell. Where one is crossed already, an eighth of a lap further.
+        let (soon, first) = (head + capacity / 8, self.gate.lowest + capacity / 100 * u64::from(FIRST_THRESHOLD));
+        self.gate.next_scan = if calm { soon.max(first) } else { soon };
     }
 
     /// A cursor, kept within what it can honestly be: the table is not trusted.
@@ -386,8 +407,8 @@ impl Publisher {
         cursor.clamp(self.limit.saturating_sub(self.geometry.capacity), self.head.position)
     }
 
-    /// Warns once per episode and threshold; an episode ends below the lowest threshold's half.
-    fn warn(&mut self, slot: u32, lag: u64) {
+    /// Warns once per episode and threshold; an episode ends below the first threshold's half. Says whether none is under way.
+    fn warn(&mut self, slot: u32, lag: u64) -> bool {
         let percent = (lag.saturating_mul(100) / self.geometry.capacity) as u8;
         let told = &mut self.gate.warned[slot as usize];
         match THRESHOLDS.into_iter().find(|&threshold| percent >= threshold) {
@@ -397,9 +418,10 @@ impl Publisher {
                     self.warned.push(Warned { slot, percent: threshold });
                 }
             }
-            None if percent < THRESHOLDS[2] / 2 => *told = 0,
+            None if percent < FIRST_THRESHOLD / 2 => *told = 0,
             _ => {}
         }
+        *told == 0
     }
 
     /// Slots in the way of a cursor position: those that gate below it.
@@ -456,9 +478,10 @@ impl Publisher {
         ring.commit_word(reserved.end).store(0, Ordering::Relaxed);
     }
 
-    /// Writes the index entry of every boundary that the record reaches or crosses.
+    /// Writes the index entry of every boundary that the record reaches or crosses, and what else is due once a stripe.
     #[cold]
     fn index(&mut self, ring: &Ring, reserved: Reserved, sequence: u64) {
+        self.flush_counters(ring);
         let stripe = self.geometry.stripe;
         let time =
             if self.geometry.stamped { ring.get(at::LATEST_TIME) } else { self.next_time(ring, sys::coarse_clock()) };
@@ -604,13 +627,13 @@ fn show(commit_word: &AtomicU64, words: usize, tag: u32, length: usize) {
     fetch_ahead(commit_word, words);
 }
 
-/// Writes all of a record but its commit word at the start of a window; returns that word, and how many words the record takes.
+/// Writes all of a record but its commit word at the start of a window, which moves past it; returns that word, and how many words it takes.
 ///
 /// `None` if it does not fit with its zero ahead. Only for records without a time stamp.
 #[inline(always)]
-fn fill<'w>(window: &'w Window, sequence: u64, payload: &[u8]) -> Option<(&'w AtomicU64, usize)> {
+fn fill<'w>(window: &'w mut Window, sequence: u64, payload: &[u8]) -> Option<(&'w AtomicU64, usize)> {
     let words = RECORD_HEADER_WORDS + filled_words(payload.len());
-    let record = window.get(..words + ALIGN_WORDS)?;
+    let record = window.take(words, ALIGN_WORDS)?;
     // The zero ahead, see `zero_ahead`.
     record[words].store(0, Ordering::Relaxed);
     record[1].store(sequence, Ordering::Relaxed);

@@ -301,9 +301,28 @@ impl Writer {
         }
     }
 
+    /// Publishes a record for which a reader may just have made room, if it has and nothing else is to be done.
     #[cold]
+    #[inline(never)]
     fn publish_slow(&mut self, policy: Policy, tag: u32, payload: &[u8]) -> std::result::Result<u64, PublishError> {
         self.check()?;
+        // Who waits for readers waits for more than one record's room.
+        let waits = matches!(policy, Policy::Wait(_));
+        if !waits
+            && self.publisher.follow_readers(&self.attached.ring, &self.table, payload.len())
+            // Not if the table went away under that look: it would have held nobody up.
+            && let Some(sequence) = self.publish_plainly(tag, payload)
+        {
+            self.in_episode = false;
+            self.note_warnings();
+            return Ok(sequence);
+        }
+        self.publish_slowest(policy, tag, payload)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn publish_slowest(&mut self, policy: Policy, tag: u32, payload: &[u8]) -> std::result::Result<u64, PublishError> {
         let reserved = self.reserve_slow(policy, self.publisher.head, payload.len())?;
         let sequence = self.publisher.write(&self.attached.ring, &self.table, reserved, tag, payload);
         self.publisher.open_fast_path(&self.attached.ring);
@@ -340,7 +359,7 @@ impl Writer {
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
-    #[inline]
+    #[inline(always)]
     pub fn claim(&mut self, tag: u32, length: usize) -> std::result::Result<Claim<'_>, PublishError> {
         self.check()?;
         let plain = self.publisher.reserve(length);
@@ -611,7 +630,15 @@ impl Writer {
         self.events.push_back(event);
     }
 
+    #[inline]
     fn note_warnings(&mut self) {
+        if !self.publisher.warned.is_empty() {
+            self.note_all_warnings();
+        }
+    }
+
+    #[cold]
+    fn note_all_warnings(&mut self) {
         while let Some(Warned { slot, percent }) = self.publisher.warned.pop() {
             self.count(at::WARNINGS);
             // A probe that fails leaves the reader counted as alive; it is no reason to fail a publish.

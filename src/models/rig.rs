@@ -154,6 +154,11 @@ impl Writer {
         if let Some(sequence) = publisher.publish(&bus.ring, &bus.table, sequence as u32, bytes) {
             return Ok(sequence);
         }
+        if publisher.follow_readers(&bus.ring, &bus.table, bytes.len())
+            && let Some(sequence) = publisher.publish(&bus.ring, &bus.table, sequence as u32, bytes)
+        {
+            return Ok(sequence);
+        }
         let slow = publisher.reserve_slow(&bus.ring, &bus.table, position, bytes.len() as u64)?;
         let sequence = publisher.write(&bus.ring, &bus.table, slow, sequence as u32, bytes);
         publisher.open_fast_path(&bus.ring);
@@ -168,11 +173,8 @@ impl Writer {
             let words = payload(next.sequence, *mark);
             let bytes = bytes_of(&words, PAYLOAD);
             let commit = Commit::record(next.sequence as u32, PAYLOAD as u64);
-            publisher.open_batch(ring, next.position);
-            let end = if let Some((commit_word, size)) = publisher.push(next.sequence, bytes) {
-                if first.is_some() {
-                    commit_word.store(commit.0, Ordering::Relaxed);
-                }
+            publisher.open_batch(ring, next.position, ring.geometry.capacity / 4);
+            let end = if let Some(size) = publisher.push(next.sequence, commit, bytes, first.is_none()) {
                 first = first.or(Some((next.position, commit)));
                 next.position + size
             } else {
