@@ -31,7 +31,8 @@ fn read_parking(bus: &Arc<Bus>, start: u64, end: u64) {
     }
 }
 
-fn scene(fences: bool, sleepers: usize) {
+/// With `special` records, each goes the slow way, as one with a time stamp does, or one that reaches a stripe boundary.
+fn scene(fences: bool, special: bool, sleepers: usize) {
     let bus = Bus::new(256, 128, 1);
     let mut writer = Writer::take_over(&bus, fences);
     writer.make_room();
@@ -42,8 +43,12 @@ fn scene(fences: bool, sleepers: usize) {
         })
         .collect();
     let publish = thread::spawn(move || {
-        writer.publish().unwrap();
-        writer.publish().unwrap();
+        for _ in 0..2 {
+            if special {
+                writer.publisher.close_fast_path();
+            }
+            writer.publish().unwrap();
+        }
         writer
     });
     read_parking(&bus, 0, 2);
@@ -57,18 +62,23 @@ fn scene(fences: bool, sleepers: usize) {
 /// Two publishes: a lost wake-up takes a first one that clears the flag.
 #[test]
 fn a_sleeper_wakes_for_every_publish() {
-    explore("a sleeper wakes for every publish", 4, || scene(false, 1));
+    explore("a sleeper wakes for every publish", 4, || scene(false, false, 1));
+}
+
+#[test]
+fn a_sleeper_wakes_for_every_special_record() {
+    explore("a sleeper wakes for every special record", 4, || scene(false, true, 1));
 }
 
 /// A writer that membarrier does not reach fences by itself.
 #[test]
 fn a_writer_that_fences_wakes_too() {
-    explore("a writer that fences wakes too", 4, || scene(true, 1));
+    explore("a writer that fences wakes too", 4, || scene(true, false, 1));
 }
 
 #[test]
 fn two_sleepers_wake_for_every_publish() {
-    explore("two sleepers wake for every publish", 2, || scene(false, 2));
+    explore("two sleepers wake for every publish", 2, || scene(false, false, 2));
 }
 
 /// The kernel offers the reader no membarrier: it sleeps for a moment at a time until the writer says that it fences by itself.
@@ -76,6 +86,6 @@ fn two_sleepers_wake_for_every_publish() {
 fn a_reader_without_membarrier_wakes_too() {
     explore("a reader without membarrier wakes too", 3, || {
         sys::model::set_membarrier(false);
-        scene(false, 1);
+        scene(false, false, 1);
     });
 }
