@@ -1,9 +1,13 @@
 //! A registered reader that shares no code with lapwing (`ffi/tests/c/stranger.c`, written from docs/LAYOUT.md and docs/READER.md) on live buses:
-//! it gates, sleeps and is woken, is evicted and joins again, dies and is reaped, and hands its name over in both directions.
+//! it gates, sleeps and is woken, is evicted and joins again, dies and is reaped, and hands its name over in both directions. Where the page's order
+//! matters only while somebody else comes in between, it is led there step by step.
 
 mod common;
+#[cfg(target_arch = "x86_64")]
+#[path = "stranger/led.rs"]
+mod led;
 
-use bus::{Error, Next, Options, Policy, PublishError, Reader, ReaderInfo, Start, State, Writer};
+use bus::{Error, Next, Options, Overrun, Policy, PublishError, Reader, ReaderInfo, Start, State, Writer};
 use common::{Place, ROOT, compile};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -75,6 +79,17 @@ fn publish(writer: &mut Writer) -> Result<u64, PublishError> {
     writer.publish_tagged(next as u32, &payload(next))
 }
 
+/// Publishes until a reader is in the way.
+fn publish_all(writer: &mut Writer) -> Box<Overrun> {
+    loop {
+        match publish(writer) {
+            Ok(_) => {}
+            Err(PublishError::WouldOverrun(overrun)) => return overrun,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 fn only_reader(writer: &Writer) -> ReaderInfo {
     let mut readers = writer.readers().expect("the table");
     assert_eq!(readers.len(), 1, "{readers:?}");
@@ -142,13 +157,7 @@ fn a_stranger_is_seen_in_the_way_evicted_and_told() {
     let mut stranger = Stranger::start(&program, &place, &["lazy"]);
     stranger.expect("joined 0");
     // It prints the first record, and commits nothing: the ring fills up.
-    let overrun = loop {
-        match publish(&mut writer) {
-            Ok(_) => {}
-            Err(PublishError::WouldOverrun(overrun)) => break overrun,
-            Err(error) => panic!("{error}"),
-        }
-    };
+    let overrun = publish_all(&mut writer);
     let [ref info] = overrun.readers[..] else { panic!("{overrun:?}") };
     assert_eq!((info.pid, info.alive, info.evictable, info.cursor), (stranger.child.id(), true, true, 0));
     stranger.expect(&line_of(0));
@@ -242,13 +251,7 @@ fn a_name_goes_from_stranger_to_reader_and_back() {
     reader.commit();
     drop(reader);
     // It held the writer up while nobody was there.
-    let refused = loop {
-        match publish(&mut writer) {
-            Ok(_) => {}
-            Err(PublishError::WouldOverrun(overrun)) => break overrun,
-            Err(error) => panic!("{error}"),
-        }
-    };
+    let refused = publish_all(&mut writer);
     assert_eq!((refused.readers[0].name.as_deref(), refused.readers[0].alive), (Some("shared"), false));
     let mut stranger = Stranger::start(&program, &place, &["name=shared", "resume"]);
     stranger.expect("joined 7");
@@ -293,6 +296,96 @@ fn a_lapped_stranger_is_told_exactly() {
         }
     }
     assert!(missed > 0, "it was lapped");
+    stranger.ends();
+}
+
+/// The slot is one that a reader left which had read everything.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_joining_stranger_stands_where_it_will_read() {
+    let Some((program, place, mut writer)) = setup("stranger-joining") else { return };
+    let mut reader = Reader::open(&place.0).expect("a slot");
+    for sequence in 0..100 {
+        publish(&mut writer).expect("room");
+        assert!(matches!(reader.next().expect("no error"), Next::Record(record) if record.sequence() == sequence));
+    }
+    reader.commit();
+    drop(reader);
+    let mut stranger = Stranger::start(&program, &place, &["oldest", "wait"]);
+    stranger.expect("attached");
+    let led = led::Led::hold(stranger, &place.0);
+    led.step_until("its slot is joining", |led| led.slot_word("control") & 0xff == 1);
+    // From this instruction on it holds the writer up, and so at the right place.
+    let overrun = publish_all(&mut writer);
+    let [ref info] = overrun.readers[..] else { panic!("{overrun:?}") };
+    let last = writer.next_sequence();
+    assert_eq!((info.state, info.start, info.cursor, info.pending), (State::Joining, 0, 0, last));
+    let mut stranger = led.let_go();
+    stranger.expect("joined 0");
+    writer.close().expect("an end");
+    for sequence in 0..last {
+        stranger.expect(&line_of(sequence));
+    }
+    stranger.ends();
+}
+
+/// A stranger that has printed record 0, with a writer that it has not told so.
+#[cfg(target_arch = "x86_64")]
+fn about_to_sleep(name: &str) -> Option<(Place, Writer, led::Led)> {
+    let (program, place, mut writer) = setup(name)?;
+    publish(&mut writer).expect("room");
+    let mut stranger = Stranger::start(&program, &place, &["oldest", "lazy"]);
+    stranger.expect("joined 0");
+    stranger.expect(&line_of(0));
+    let led = led::Led::hold(stranger, &place.0);
+    Some((place, writer, led))
+}
+
+/// The page's step 1 of sleeping comes before its step 2.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_stranger_does_not_sleep_through_a_wake_that_takes_its_flag() {
+    let Some((_place, mut writer, led)) = about_to_sleep("stranger-flag") else { return };
+    assert_eq!(led.word("sleep"), 0);
+    led.step_until("the sleep flag is set", |led| led.word("sleep") & 1 == 1);
+    // A writer that published record 0, and comes to look at the flag only now. Nothing is left to be found, and nobody sleeps yet.
+    let wake = led.word("wake") + 1;
+    led.store("sleep", 0);
+    led.store("wake", wake);
+    let call = led.enter_one_of(&[libc::SYS_futex]);
+    assert_ne!(call[3] as u32, wake as u32, "it sleeps, and the flag by which the writer knows is cleared");
+    // It tries anew.
+    led.step_until("the sleep flag is set again", |led| led.word("sleep") & 1 == 1);
+    let call = led.enter_one_of(&[libc::SYS_futex]);
+    assert_eq!((call[3] as u32, led.word("sleep") & 1), (wake as u32, 1));
+    let mut stranger = led.let_go();
+    publish(&mut writer).expect("room");
+    stranger.expect(&line_of(1));
+    stranger.go_on();
+    writer.close().expect("an end");
+    stranger.ends();
+}
+
+/// Steps 3 and 4: after the fence, and not before, it looks again.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_stranger_finds_what_came_while_it_set_its_flag() {
+    let Some((_place, mut writer, led)) = about_to_sleep("stranger-look") else { return };
+    led.step_until("the sleep flag is set", |led| led.word("sleep") & 1 == 1);
+    let call = led.enter_one_of(&[libc::SYS_membarrier, libc::SYS_futex]);
+    assert_eq!(call[0] as i64, libc::SYS_membarrier, "it sleeps without a fence");
+    // A writer whose look at the flag came before: it wakes nobody, and its commit is seen from the fence on.
+    let flag = led.word("sleep");
+    led.store("sleep", 0);
+    publish(&mut writer).expect("room");
+    led.store("sleep", flag);
+    led.finish_call();
+    let call = led.enter_one_of(&[libc::SYS_write, libc::SYS_futex]);
+    assert_eq!(call[0] as i64, libc::SYS_write, "it sleeps, and a record is there");
+    let mut stranger = led.let_go();
+    stranger.expect(&line_of(1));
+    stranger.go_on();
+    writer.close().expect("an end");
     stranger.ends();
 }
 

@@ -1,8 +1,9 @@
-/* stranger PATH [lossy] [name=NAME] [resume|oldest] [lazy]: a registered reader written from docs/LAYOUT.md and docs/READER.md alone. It shares no
+/* stranger PATH [lossy] [name=NAME] [resume|oldest] [lazy] [wait]: a registered reader written from docs/LAYOUT.md and docs/READER.md alone. It shares no
  * code with lapwing.
  *
  * Prints "joined" and its sequence, then a line for each thing it meets: a record (its sequence, tag, length and the FNV-1a of its bytes), a gap,
- * an eviction (it joins again), a writer that is absent. It ends with the stream. A "lazy" one commits each record when a line comes from its input. */
+ * an eviction (it joins again), a writer that is absent. It ends with the stream. A "lazy" one commits each record when a line comes from its input; one
+ * that is to "wait" prints "attached", and joins when a line comes. */
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/futex.h>
@@ -518,21 +519,29 @@ static void leave(void) {
 int main(int argc, char **argv) {
     const char *start = "latest";
     uint64_t class = GATING, waits = 0;
-    int lazy = 0;
+    int lazy = 0, waits_to_join = 0;
     if (argc < 2)
-        fail("usage: stranger PATH [lossy] [name=NAME] [resume|oldest] [lazy]");
+        fail("usage: stranger PATH [lossy] [name=NAME] [resume|oldest] [lazy] [wait]");
     path = argv[1];
     for (int i = 2; i < argc; i++) {
         if (!strcmp(argv[i], "lossy"))
             class = LOSSY;
         else if (!strcmp(argv[i], "lazy"))
             lazy = 1;
+        else if (!strcmp(argv[i], "wait"))
+            waits_to_join = 1;
         else if (!strncmp(argv[i], "name=", 5) && strlen(argv[i]) <= 5 + 64)
             name = argv[i] + 5;
         else
             start = argv[i];
     }
     attach();
+    if (waits_to_join) {
+        printf("attached\n");
+        fflush(stdout);
+        if (getchar() == EOF)
+            return 0;
+    }
     place here = join(class, start), next;
     int absent = 0;
     for (;;) {
