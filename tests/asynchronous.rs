@@ -1,13 +1,15 @@
 //! A reader as a stream on tokio: every record once, in order, and the end.
 
-use lapwing::{Bus, Item, Options, Policy, Reader, ReaderStream};
-use std::path::PathBuf;
+mod common;
+
+use common::Place;
+use lapwing::{Item, Options, Policy, Reader, ReaderStream};
 
 #[tokio::test]
 async fn a_stream_yields_every_record_and_the_end() {
-    let path = PathBuf::from(format!("/dev/shm/lapwing-async-{}", std::process::id()));
-    let mut writer = Options::new().capacity(64 << 10).replace(&path).unwrap();
-    let mut stream = ReaderStream::new(Reader::open(&path).unwrap()).unwrap();
+    let place = Place::new("async");
+    let mut writer = Options::new().capacity(64 << 10).create(place.bus()).unwrap();
+    let mut stream = ReaderStream::new(Reader::open(place.bus()).unwrap()).unwrap();
     let writing = std::thread::spawn(move || {
         writer.set_policy(Policy::Wait(None));
         for n in 0..20_000u64 {
@@ -34,6 +36,4 @@ async fn a_stream_yields_every_record_and_the_end() {
     assert_eq!((next, closed.code, closed.reason.as_str()), (20_000, 3, "enough"));
     assert!(stream.next().await.is_none());
     writing.join().unwrap();
-    drop(stream);
-    Bus::remove(&path).unwrap();
 }

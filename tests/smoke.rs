@@ -1,29 +1,17 @@
 //! The bus within one process: every call once, the way its documentation says.
 
-use lapwing::*;
-use std::path::PathBuf;
-use std::time::Duration;
+mod common;
 
-struct Place(PathBuf);
-impl Place {
-    fn new(name: &str) -> Self {
-        let path = PathBuf::from(format!("/dev/shm/lapwing-smoke-{}-{name}", std::process::id()));
-        let _ = Bus::remove(&path);
-        Self(path)
-    }
-}
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = Bus::remove(&self.0);
-    }
-}
+use common::Place;
+use lapwing::*;
+use std::time::Duration;
 
 #[test]
 fn records_arrive_in_order_through_many_laps() {
     for class in [Class::Gating, Class::Pinned] {
         let place = Place::new(&format!("laps-{class}"));
-        let mut writer = Options::new().capacity(4096).create(&place.0).unwrap();
-        let mut reader = Reader::options().class(class).open(&place.0).unwrap();
+        let mut writer = Options::new().capacity(4096).create(place.bus()).unwrap();
+        let mut reader = Reader::options().class(class).open(place.bus()).unwrap();
         let mut want = 0u64;
         for n in 0..50_000u64 {
             let payload = vec![n as u8; (n * 37 % 1008) as usize];
@@ -56,8 +44,8 @@ fn records_arrive_in_order_through_many_laps() {
 #[test]
 fn an_evicted_reader_learns_its_exact_gap_and_rejoins() {
     let place = Place::new("evict");
-    let mut writer = Options::new().capacity(4096).create(&place.0).unwrap();
-    let mut reader = Reader::options().name("slow").open(&place.0).unwrap();
+    let mut writer = Options::new().capacity(4096).create(place.bus()).unwrap();
+    let mut reader = Reader::options().name("slow").open(place.bus()).unwrap();
     writer.set_policy(Policy::Evict);
     for n in 0..1000u64 {
         assert_eq!(writer.publish(&n.to_ne_bytes()).unwrap(), n);
@@ -88,8 +76,8 @@ fn an_evicted_reader_learns_its_exact_gap_and_rejoins() {
 #[test]
 fn a_name_resumes_where_it_left() {
     let place = Place::new("resume");
-    let mut writer = Options::new().create(&place.0).unwrap();
-    let mut reader = Reader::options().name("a").hold_while_away(true).open(&place.0).unwrap();
+    let mut writer = Options::new().create(place.bus()).unwrap();
+    let mut reader = Reader::options().name("a").hold_while_away(true).open(place.bus()).unwrap();
     for n in 0..10u64 {
         writer.publish(&n.to_ne_bytes()).unwrap();
     }
@@ -98,18 +86,18 @@ fn a_name_resumes_where_it_left() {
     }
     reader.commit();
     drop(reader);
-    let mut reader = Reader::options().name("a").start(Start::Resume).open(&place.0).unwrap();
+    let mut reader = Reader::options().name("a").start(Start::Resume).open(place.bus()).unwrap();
     assert_eq!(reader.next_sequence(), 4);
     assert!(matches!(reader.next().unwrap(), Next::Record(r) if r.sequence() == 4));
-    let second = Reader::options().name("a").open(&place.0);
+    let second = Reader::options().name("a").open(place.bus());
     assert!(matches!(second, Err(Error::NameTaken { pid: Some(_), .. })));
 }
 
 #[test]
 fn claims_batches_filters_and_the_rest() {
     let place = Place::new("rest");
-    let mut writer = Options::new().capacity(8192).stamped(true).create(&place.0).unwrap();
-    let mut reader = Reader::options().filter(1, 1).open(&place.0).unwrap();
+    let mut writer = Options::new().capacity(8192).stamped(true).create(place.bus()).unwrap();
+    let mut reader = Reader::options().filter(1, 1).open(place.bus()).unwrap();
     let mut claim = writer.claim(1, 10).unwrap();
     claim.as_mut_slice().copy_from_slice(b"0123456789");
     assert_eq!(claim.commit_len(4).unwrap(), 0);
@@ -131,9 +119,9 @@ fn claims_batches_filters_and_the_rest() {
     assert!(matches!(reader.next_timeout(Duration::from_millis(1)).unwrap(), Next::Empty));
     drop(writer);
     assert!(matches!(reader.next_timeout(Duration::from_secs(5)).unwrap(), Next::Absent));
-    let mut writer = Writer::open(&place.0).unwrap();
+    let mut writer = Writer::open(place.bus()).unwrap();
     assert_eq!((writer.resumed_at(), writer.epoch()), (8, 2));
-    assert!(matches!(Writer::open(&place.0), Err(Error::WriterBusy { pid: Some(_), .. })));
+    assert!(matches!(Writer::open(place.bus()), Err(Error::WriterBusy { pid: Some(_), .. })));
     writer.publish_tagged(1, b"again").unwrap();
     assert!(matches!(reader.next().unwrap(), Next::Record(r) if r.payload() == b"again"));
     let big = vec![0; writer.max_record() + 1];
@@ -145,8 +133,8 @@ fn claims_batches_filters_and_the_rest() {
 fn a_descriptor_tells_when_to_look() {
     use std::os::fd::AsRawFd;
     let place = Place::new("event");
-    let mut writer = Options::new().create(&place.0).unwrap();
-    let mut reader = Reader::open(&place.0).unwrap();
+    let mut writer = Options::new().create(place.bus()).unwrap();
+    let mut reader = Reader::open(place.bus()).unwrap();
     let descriptor = reader.event_fd().unwrap().as_raw_fd();
     let readable = |timeout| {
         let mut poll = libc::pollfd { fd: descriptor, events: libc::POLLIN, revents: 0 };
@@ -173,9 +161,9 @@ fn a_descriptor_tells_when_to_look() {
 fn each_way_of_waiting_finds_every_record_and_the_end() {
     for wait in [Wait::Spin, Wait::Yield, Wait::Park] {
         let place = Place::new(&format!("wait-{wait:?}"));
-        let mut writer = Options::new().capacity(4096).create(&place.0).unwrap();
-        let mut reader = Reader::options().wait(wait).open(&place.0).unwrap();
-        let mut observer = Observer::open(&place.0, Start::Latest).unwrap();
+        let mut writer = Options::new().capacity(4096).create(place.bus()).unwrap();
+        let mut reader = Reader::options().wait(wait).open(place.bus()).unwrap();
+        let mut observer = Observer::open(place.bus(), Start::Latest).unwrap();
         observer.set_wait(wait);
         writer.set_policy(Policy::Wait(None));
         std::thread::scope(|scope| {
@@ -216,9 +204,9 @@ fn plain_values_go_through_as_they_are() {
         price: f64,
     }
     let place = Place::new("typed");
-    let mut writer = Options::new().create(&place.0).unwrap();
+    let mut writer = Options::new().create(place.bus()).unwrap();
     for class in [Class::Gating, Class::Pinned] {
-        let mut reader = Reader::options().class(class).open(&place.0).unwrap();
+        let mut reader = Reader::options().class(class).open(place.bus()).unwrap();
         let quote = Quote { instrument: 7, size: -3, price: 1.25 };
         writer.publish_value(&quote).unwrap();
         writer.publish_value(&[1u8, 2, 3]).unwrap();
@@ -251,17 +239,17 @@ fn memory_is_faulted_in_and_locked_when_asked_for() {
     for (prefault, lock) in [(false, false), (true, false), (false, true)] {
         let place = Place::new("memory");
         let capacity = 1 << 20;
-        drop(Options::new().capacity(capacity).create(&place.0).unwrap());
+        drop(Options::new().capacity(capacity).create(place.bus()).unwrap());
         let check = |who: &str| {
-            let length = std::fs::metadata(&place.0).unwrap().len() / 1024;
-            let (resident, locked) = (kilobytes(&place.0, "Rss:"), kilobytes(&place.0, "Locked:"));
+            let length = std::fs::metadata(place.bus()).unwrap().len() / 1024;
+            let (resident, locked) = (kilobytes(&place.bus(), "Rss:"), kilobytes(&place.bus(), "Locked:"));
             assert_eq!(resident.len(), 1, "{who}: {resident:?}");
             assert_eq!(resident[0] == length, prefault || lock, "{who}: {} of {length}", resident[0]);
             assert_eq!(locked, [if lock { length } else { 0 }], "{who}");
         };
         let options = Options::new().prefault(prefault).lock_memory(lock);
-        drop(options.open_or_create(&place.0).map(|writer| (check("writer"), writer)).unwrap());
+        drop(options.open_or_create(place.bus()).map(|writer| (check("writer"), writer)).unwrap());
         let options = Reader::options().prefault(prefault).lock_memory(lock);
-        drop(options.open(&place.0).map(|reader| (check("reader"), reader)).unwrap());
+        drop(options.open(place.bus()).map(|reader| (check("reader"), reader)).unwrap());
     }
 }

@@ -43,12 +43,12 @@ fn every_language_reads_what_every_language_writes() {
     let records = std::env::var("LAPWING_INTEROP_RECORDS").unwrap_or("5000".into());
     let place = Place::new("interop");
     let speakers = speakers();
-    drop(Options::new().capacity(1 << 20).create(&place.0).expect("a bus"));
+    drop(Options::new().capacity(1 << 20).create(&place.bus).expect("a bus"));
     let mut readers: Vec<(&str, Child, BufReader<_>)> = speakers
         .iter()
         .map(|speaker| {
             let mut child =
-                (speaker.command)().arg("read").arg(&place.0).stdout(Stdio::piped()).spawn().expect("a reader");
+                (speaker.command)().arg("read").arg(&place.bus).stdout(Stdio::piped()).spawn().expect("a reader");
             let mut output = BufReader::new(child.stdout.take().expect("its output"));
             let mut line = String::new();
             output.read_line(&mut line).expect("a line");
@@ -61,7 +61,7 @@ fn every_language_reads_what_every_language_writes() {
         let end = if which + 1 == speakers.len() { "end" } else { "leave" };
         let output = (speaker.command)()
             .arg("write")
-            .arg(&place.0)
+            .arg(&place.bus)
             .args([&which.to_string(), &records, end])
             .stderr(Stdio::inherit())
             .output()
@@ -78,7 +78,7 @@ fn every_language_reads_what_every_language_writes() {
     }
     let names: Vec<_> = speakers.iter().map(|speaker| speaker.language).collect();
     eprintln!("read alike in {names:?}; writer, records, sum:\n{written}");
-    assert_eq!(Bus::inspect(&place.0).expect("a bus").writer.epoch, speakers.len() as u64 + 1);
+    assert_eq!(Bus::inspect(&place.bus).expect("a bus").writer.epoch, speakers.len() as u64 + 1);
 }
 
 /// A foreign process that answers each line with one.
@@ -126,7 +126,7 @@ impl Puppet {
 }
 
 fn small(place: &Place) -> Writer {
-    Options::new().capacity(4096).create(&place.0).expect("a bus")
+    Options::new().capacity(4096).create(&place.bus).expect("a bus")
 }
 
 /// Runs a story with each foreign language.
@@ -142,7 +142,7 @@ fn each(story: &str, tell: impl Fn(&Speaker, &Place)) {
 fn a_lapped_reader_is_told_its_gap() {
     each("gap", |speaker, place| {
         let mut writer = small(place);
-        let mut reader = Puppet::start(speaker, "tell", &place.0, &["lossy", ""]);
+        let mut reader = Puppet::start(speaker, "tell", &place.bus, &["lossy", ""]);
         assert_eq!(reader.hear().0, "attached");
         for _ in 0..1000 {
             writer.publish(b"tick").expect("nobody is in the way");
@@ -162,7 +162,7 @@ fn a_lapped_reader_is_told_its_gap() {
 fn an_evicted_reader_is_told_and_rejoins() {
     each("eviction", |speaker, place| {
         let mut writer = small(place);
-        let mut reader = Puppet::start(speaker, "tell", &place.0, &["gating", ""]);
+        let mut reader = Puppet::start(speaker, "tell", &place.bus, &["gating", ""]);
         assert_eq!(reader.hear().0, "attached");
         let refused = loop {
             match writer.try_publish(b"tick") {
@@ -202,7 +202,7 @@ fn an_evicted_reader_is_told_and_rejoins() {
 fn a_killed_reader_resumes() {
     each("resume", |speaker, place| {
         let mut writer = small(place);
-        let mut reader = Puppet::start(speaker, "tell", &place.0, &["gating", "phoenix"]);
+        let mut reader = Puppet::start(speaker, "tell", &place.bus, &["gating", "phoenix"]);
         assert_eq!(reader.hear().0, "attached");
         for _ in 0..5 {
             writer.publish(b"tick").expect("room");
@@ -211,7 +211,7 @@ fn a_killed_reader_resumes() {
             reader.expect("next", "record", &[sequence]);
         }
         reader.kill();
-        let mut reader = Puppet::start(speaker, "tell", &place.0, &["gating", "phoenix"]);
+        let mut reader = Puppet::start(speaker, "tell", &place.bus, &["gating", "phoenix"]);
         assert_eq!(reader.hear().0, "attached");
         // The last one it was given was not committed.
         for sequence in 2..5 {
@@ -225,16 +225,16 @@ fn a_killed_reader_resumes() {
 fn writers_take_over_from_each_other() {
     each("takeover", |speaker, place| {
         drop(small(place));
-        let mut reader = Reader::options().start(Start::Oldest).open(&place.0).expect("a bus");
-        let mut writer = Puppet::start(speaker, "hold", &place.0, &[]);
+        let mut reader = Reader::options().start(Start::Oldest).open(&place.bus).expect("a bus");
+        let mut writer = Puppet::start(speaker, "hold", &place.bus, &[]);
         assert_eq!(writer.hear(), ("writer".into(), vec![0]));
         writer.expect("first", "published", &[0]);
         writer.kill();
-        let mut ours = Writer::standby(&place.0).expect("it is dead");
+        let mut ours = Writer::standby(&place.bus).expect("it is dead");
         assert_eq!(ours.resumed_at(), 1);
         ours.publish(b"second").expect("room");
         drop(ours);
-        let mut writer = Puppet::start(speaker, "hold", &place.0, &[]);
+        let mut writer = Puppet::start(speaker, "hold", &place.bus, &[]);
         assert_eq!(writer.hear(), ("writer".into(), vec![2]));
         writer.expect("third", "published", &[2]);
         writer.finish();

@@ -4,14 +4,15 @@
 
 mod common;
 
-use common::{Place, ROOT, compile, directory, python};
+use common::{Place, ROOT, compile, python};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
 fn run(source: &str) {
     let Some(program) = compile(source) else { return };
-    let output = Command::new(&program).env("LAPWING_TEST_DIR", directory()).output().expect("it runs");
+    let place = Place::new(&source.replace('/', "-"));
+    let output = Command::new(&program).env("LAPWING_TEST_DIR", &place.directory).output().expect("it runs");
     assert!(output.status.success(), "{source}:\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -38,6 +39,8 @@ fn the_wrapper_works() {
 #[test]
 fn the_python_package_works() {
     let Some(mut python) = python() else { return };
+    let place = Place::new("python");
+    python.env("LAPWING_TEST_DIR", &place.directory);
     let output = python.args(["-m", "unittest", "discover", "-s"]).arg(format!("{ROOT}/python/tests")).output();
     let output = output.expect("python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -61,12 +64,12 @@ fn the_examples_talk_to_each_other() {
     }
     for publisher in &programs[..2] {
         let place = Place::new("examples");
-        let mut child = Command::new(publisher).arg(&place.0).stdin(Stdio::piped()).spawn().expect("a publisher");
+        let mut child = Command::new(publisher).arg(&place.bus).stdin(Stdio::piped()).spawn().expect("a publisher");
         let mut to = child.stdin.take().expect("its input");
         to.write_all(input.as_bytes()).expect("it reads");
         // The publisher has made the bus by the time the subscribers are let in: they try until then.
         let begun = std::time::Instant::now();
-        while bus::Bus::inspect(&place.0).is_err() {
+        while bus::Bus::inspect(&place.bus).is_err() {
             assert!(begun.elapsed().as_secs() < 30, "no bus after 30 s");
             std::thread::yield_now();
         }
@@ -74,7 +77,12 @@ fn the_examples_talk_to_each_other() {
             .iter()
             .map(|(program, option)| {
                 let mut command = Command::new(program);
-                command.arg(&place.0).args(*option).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+                command
+                    .arg(&place.bus)
+                    .args(*option)
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::piped());
                 command.spawn().expect("a subscriber")
             })
             .collect();
@@ -99,7 +107,7 @@ fn the_examples_talk_to_each_other() {
 fn the_overrun_example_tells_the_story() {
     let Some(program) = compile("examples/c/overrun.c") else { return };
     let place = Place::new("overrun");
-    let output = Command::new(program).arg(&place.0).output().expect("it runs");
+    let output = Command::new(program).arg(&place.bus).output().expect("it runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("text");
     let lines: Vec<_> = text.lines().collect();

@@ -52,8 +52,8 @@ fn golden_files_read_as_ever() {
     if std::env::var_os("LAPWING_MAKE_GOLDEN").is_some() {
         for (name, stamped) in [("plain.ring", false), ("stamped.ring", true)] {
             let place = Place::new(name);
-            make(&place.0, stamped);
-            fs::copy(&place.0, golden(name)).expect("a copy");
+            make(&place.bus, stamped);
+            fs::copy(&place.bus, golden(name)).expect("a copy");
         }
     }
     let decoder = compile("ffi/tests/c/decoder.c");
@@ -93,11 +93,11 @@ fn golden_files_read_as_ever() {
 fn the_decoder_follows_a_live_bus() {
     let Some(decoder) = compile("ffi/tests/c/decoder.c") else { return };
     let place = Place::new("decoder");
-    let mut writer = Options::new().capacity(1 << 16).create(&place.0).expect("a bus");
+    let mut writer = Options::new().capacity(1 << 16).create(&place.bus).expect("a bus");
     let payload = |i: u64| vec![i as u8; (i * 31 % 97) as usize];
     writer.publish_tagged(0, &payload(0)).expect("room");
     let mut child =
-        Command::new(decoder).arg(&place.0).arg("--follow").stdout(Stdio::piped()).spawn().expect("it runs");
+        Command::new(decoder).arg(&place.bus).arg("--follow").stdout(Stdio::piped()).spawn().expect("it runs");
     let output = BufReader::new(child.stdout.take().expect("its output"));
     let count = 200_000;
     let reader = std::thread::spawn(move || {

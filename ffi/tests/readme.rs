@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{ROOT, compile_text, directory, python};
+use common::{Place, ROOT, compile_text, python};
 use std::fs;
 use std::process::Command;
 
@@ -10,10 +10,10 @@ use std::process::Command;
 const HELLO: &str = "\"/dev/shm/hello\"";
 
 /// The fenced blocks of a language, in the order of the page.
-fn snippets(page: &str, language: &str) -> Vec<String> {
+fn snippets(place: &Place, page: &str, language: &str) -> Vec<String> {
     let text = fs::read_to_string(format!("{ROOT}/{page}")).expect("a page");
     let fence = format!("```{language}\n");
-    let body = |rest: &str| at_a_place_of_its_own(rest.split("```").next().unwrap_or_default());
+    let body = |rest: &str| moved_to(place, rest.split("```").next().unwrap_or_default());
     text.split(&fence).skip(1).map(body).collect()
 }
 
@@ -28,9 +28,9 @@ fn example(source: &str, indent: &str) -> String {
     example
 }
 
-/// Where no other run of this test is.
-fn at_a_place_of_its_own(snippet: &str) -> String {
-    snippet.replace("\"/dev/shm/", &format!("\"{}/lapwing-readme-{}-", directory(), std::process::id()))
+/// With its buses where no other run of this test is.
+fn moved_to(place: &Place, snippet: &str) -> String {
+    snippet.replace("\"/dev/shm/", &format!("\"{}/", place.directory.display()))
 }
 
 fn output_of(mut command: Command, what: &str) -> String {
@@ -42,8 +42,9 @@ fn output_of(mut command: Command, what: &str) -> String {
 // One test, since the snippets share their paths.
 #[test]
 fn the_snippets_of_the_readmes_run() {
+    let place = Place::new("readme");
     for (language, extension) in [("c", "c"), ("cpp", "cpp")] {
-        let found = snippets("README.md", language);
+        let found = snippets(&place, "README.md", language);
         assert_eq!(found.len(), 1, "{language}");
         let program = compile_text(&format!("readme.{extension}"), &found[0]);
         let Some(program) = program else { continue };
@@ -59,8 +60,8 @@ fn the_snippets_of_the_readmes_run() {
     let header = example("include/lapwing.h", " *     ");
     let header = header.split("\ncc ").next().unwrap_or_default().to_string();
     let heads = [
-        ("lapwing.h.c", at_a_place_of_its_own(&header)),
-        ("lapwing.hpp.cpp", at_a_place_of_its_own(&around(example("include/lapwing.hpp", " *     ")))),
+        ("lapwing.h.c", moved_to(&place, &header)),
+        ("lapwing.hpp.cpp", moved_to(&place, &around(example("include/lapwing.hpp", " *     ")))),
     ];
     for (name, text) in heads {
         let Some(program) = compile_text(name, &text) else { continue };
@@ -68,13 +69,13 @@ fn the_snippets_of_the_readmes_run() {
     }
     if let Some(mut command) = python() {
         let example = example("python/lapwing/__init__.py", "    ");
-        command.arg("-c").arg(at_a_place_of_its_own(&format!("{example}\nlapwing.remove({HELLO})")));
+        command.arg("-c").arg(moved_to(&place, &format!("{example}\nlapwing.remove({HELLO})")));
         assert_eq!(output_of(command, "__init__.py"), "Record(sequence=0, tag=7, stamp_ns=0, data=b'hello')\n");
     }
     let pages =
         [("README.md", vec!["hello\n"]), ("python/README.md", vec!["['order 1', 'order 2', 'order 3']\n", "missed "])];
     for (page, expected) in pages {
-        let found = snippets(page, "python");
+        let found = snippets(&place, page, "python");
         assert_eq!(found.len(), expected.len(), "{page}");
         for (snippet, expected) in found.iter().zip(expected) {
             let Some(mut command) = python() else { return };

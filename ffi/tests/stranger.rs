@@ -27,7 +27,7 @@ struct Stranger {
 impl Stranger {
     fn start(program: &PathBuf, place: &Place, arguments: &[&str]) -> Self {
         let mut child = Command::new(program)
-            .arg(&place.0)
+            .arg(&place.bus)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -105,7 +105,7 @@ fn assert_books(info: &ReaderInfo, published: u64, missed: u64) {
 fn setup(name: &str) -> Option<(PathBuf, Place, Writer)> {
     let program = compile("ffi/tests/c/stranger.c")?;
     let place = Place::new(name);
-    let writer = Options::new().capacity(1 << 16).readers(4).create(&place.0).expect("a bus");
+    let writer = Options::new().capacity(1 << 16).readers(4).create(&place.bus).expect("a bus");
     Some((program, place, writer))
 }
 
@@ -148,7 +148,11 @@ fn a_gating_stranger_misses_nothing_and_sleeps_soundly() {
     assert_books(&info, 103_000, 0);
     writer.close().expect("an end");
     assert_eq!(reader.join().expect("all lines were right"), 103_000);
-    assert_eq!(bus::Bus::inspect(&place.0).expect("a bus").readers.map(|list| list.len()), Some(0), "its slot is free");
+    assert_eq!(
+        bus::Bus::inspect(&place.bus).expect("a bus").readers.map(|list| list.len()),
+        Some(0),
+        "its slot is free"
+    );
 }
 
 #[test]
@@ -179,7 +183,7 @@ fn a_stranger_is_seen_in_the_way_evicted_and_told() {
     for sequence in end..published {
         stranger.expect(&line_of(sequence));
         if sequence == published - 1 {
-            let readers = bus::Bus::inspect(&place.0).expect("a bus").readers.expect("its table");
+            let readers = bus::Bus::inspect(&place.bus).expect("a bus").readers.expect("its table");
             assert_eq!((readers[0].evictions, readers[0].delivered), (1, sequence - end + 1));
             assert_books(&readers[0], published, end - 1);
         }
@@ -199,14 +203,14 @@ fn a_stranger_that_dies_makes_room() {
         })
         .collect();
     let id = writer.readers().expect("the table")[0].id;
-    assert!(matches!(Reader::open(&place.0), Err(Error::TableFull { live: 4, .. })), "four slots, four strangers");
+    assert!(matches!(Reader::open(&place.bus), Err(Error::TableFull { live: 4, .. })), "four slots, four strangers");
     for stranger in strangers {
         stranger.kill();
     }
     let reaped = writer.reap().expect("no error");
     assert_eq!((reaped.len(), reaped[0].id), (4, id));
     // A stranger finds slots of the dead by itself.
-    let mut others: Vec<_> = (0..3).map(|_| Reader::open(&place.0).expect("a slot")).collect();
+    let mut others: Vec<_> = (0..3).map(|_| Reader::open(&place.bus).expect("a slot")).collect();
     let mut dead = Stranger::start(&program, &place, &["lazy"]);
     dead.expect("joined 0");
     dead.kill();
@@ -224,7 +228,7 @@ fn a_stranger_that_dies_makes_room() {
 #[test]
 fn a_name_goes_from_stranger_to_reader_and_back() {
     let Some((program, place, mut writer)) = setup("stranger-named") else { return };
-    let named = || Reader::options().name("shared").start(Start::Resume).hold_while_away(true).open(&place.0);
+    let named = || Reader::options().name("shared").start(Start::Resume).hold_while_away(true).open(&place.bus);
     let mut stranger = Stranger::start(&program, &place, &["name=shared", "resume", "lazy"]);
     stranger.expect("joined 0");
     for _ in 0..10 {
@@ -261,7 +265,7 @@ fn a_name_goes_from_stranger_to_reader_and_back() {
         stranger.expect(&line_of(sequence));
     }
     stranger.ends();
-    let readers = bus::Bus::inspect(&place.0).expect("a bus").readers.expect("its table");
+    let readers = bus::Bus::inspect(&place.bus).expect("a bus").readers.expect("its table");
     assert_eq!((readers.len(), readers[0].state, readers[0].delivered), (1, State::Detached, last));
     assert_books(&readers[0], last, 0);
 }
@@ -289,7 +293,7 @@ fn a_lapped_stranger_is_told_exactly() {
             assert_eq!(line, line_of(next));
             next += 1;
             if next == published {
-                let readers = bus::Bus::inspect(&place.0).expect("a bus").readers.expect("its table");
+                let readers = bus::Bus::inspect(&place.bus).expect("a bus").readers.expect("its table");
                 assert_books(&readers[0], published, missed);
             }
             stranger.go_on();
@@ -304,7 +308,7 @@ fn a_lapped_stranger_is_told_exactly() {
 #[cfg(target_arch = "x86_64")]
 fn a_joining_stranger_stands_where_it_will_read() {
     let Some((program, place, mut writer)) = setup("stranger-joining") else { return };
-    let mut reader = Reader::open(&place.0).expect("a slot");
+    let mut reader = Reader::open(&place.bus).expect("a slot");
     for sequence in 0..100 {
         publish(&mut writer).expect("room");
         assert!(matches!(reader.next().expect("no error"), Next::Record(record) if record.sequence() == sequence));
@@ -313,7 +317,7 @@ fn a_joining_stranger_stands_where_it_will_read() {
     drop(reader);
     let mut stranger = Stranger::start(&program, &place, &["oldest", "wait"]);
     stranger.expect("attached");
-    let led = led::Led::hold(stranger, &place.0);
+    let led = led::Led::hold(stranger, &place.bus);
     led.step_until("its slot is joining", |led| led.slot_word("control") & 0xff == 1);
     // From this instruction on it holds the writer up, and so at the right place.
     let overrun = publish_all(&mut writer);
@@ -337,7 +341,7 @@ fn about_to_sleep(name: &str) -> Option<(Place, Writer, led::Led)> {
     let mut stranger = Stranger::start(&program, &place, &["oldest", "lazy"]);
     stranger.expect("joined 0");
     stranger.expect(&line_of(0));
-    let led = led::Led::hold(stranger, &place.0);
+    let led = led::Led::hold(stranger, &place.bus);
     Some((place, writer, led))
 }
 

@@ -80,27 +80,30 @@ pub(crate) fn python() -> Option<Command> {
     }
     let mut command = Command::new(interpreter);
     command.arg("-B").env("PYTHONPATH", format!("{ROOT}/python"));
-    command.env("LAPWING_LIBRARY", built().join("liblapwing.so")).env("LAPWING_TEST_DIR", directory());
+    command.env("LAPWING_LIBRARY", built().join("liblapwing.so"));
     Some(command)
 }
 
-/// Where buses of tests go.
-pub(crate) fn directory() -> &'static str {
-    if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { env!("CARGO_TARGET_TMPDIR") }
+/// A directory of its own in memory (or in the target directory), removed with all it holds when dropped, also by a panic.
+pub(crate) struct Place {
+    pub(crate) directory: PathBuf,
+    /// Where the test's bus lies.
+    pub(crate) bus: PathBuf,
 }
-
-/// The path of a bus of this process; removed at the end of the test, whatever is there then.
-pub(crate) struct Place(pub(crate) PathBuf);
 
 impl Place {
     pub(crate) fn new(name: &str) -> Self {
-        Self(Path::new(directory()).join(format!("lapwing-ffi-{name}-{}", std::process::id())))
+        let shm = Path::new("/dev/shm");
+        let base = if shm.is_dir() { shm } else { Path::new(env!("CARGO_TARGET_TMPDIR")) };
+        let directory = base.join(format!("lapwing-ffi-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&directory);
+        std::fs::create_dir(&directory).expect("a directory of its own");
+        Self { bus: directory.join("bus"), directory }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // A test that failed may have left none, or one that is still open.
-        let _ = bus::Bus::remove(&self.0);
+        let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
