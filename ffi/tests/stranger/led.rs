@@ -1,31 +1,31 @@
 //! A stranger under ptrace: led from instruction to instruction, or from system call to system call, while the test looks at the table.
 
 use crate::Stranger;
+use bus::layout;
 use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::fs::{File, read_to_string};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
-/// More instructions or system calls than any walk here takes.
-const MOST: u32 = 200_000;
+/// More than any walk here takes: the longest is of some 3000 instructions.
+const MOST: u32 = 20_000;
 
 /// Stands still unless told to move. Killed when the test ends before it was let go.
 pub(crate) struct Led {
     stranger: Stranger,
     pid: Pid,
-    table: File,
 }
 
 impl Led {
     /// Takes hold of a stranger that waits for a line, and says the line.
-    pub(crate) fn hold(stranger: Stranger, bus: &std::path::Path) -> Self {
+    pub(crate) fn hold(stranger: Stranger) -> Self {
         let pid = Pid::from_raw(stranger.child.id() as i32);
-        let table =
-            File::options().read(true).write(true).open(format!("{}.readers", bus.display())).expect("the table");
         ptrace::seize(pid, Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACESYSGOOD).expect("a child may be traced");
         ptrace::interrupt(pid).expect("it is traced");
-        let mut led = Self { stranger, pid, table };
+        let mut led = Self { stranger, pid };
         led.wait();
         led.stranger.go_on();
         led
@@ -33,17 +33,15 @@ impl Led {
 
     fn wait(&self) {
         match waitpid(self.pid, None).expect("it is a child") {
-            WaitStatus::PtraceEvent(..)
-            | WaitStatus::PtraceSyscall(_)
-            | WaitStatus::Stopped(_, nix::sys::signal::Signal::SIGTRAP) => {}
+            WaitStatus::PtraceEvent(..) | WaitStatus::PtraceSyscall(_) | WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
             other => panic!("it was led nowhere: {other:?}"),
         }
     }
 
     /// Leads it to just behind the instruction that makes this hold.
-    pub(crate) fn step_until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(crate) fn step_until(&self, what: &str, holds: impl Fn() -> bool) {
         for _ in 0..MOST {
-            if holds(self) {
+            if holds() {
                 return;
             }
             ptrace::step(self.pid, None).expect("it stands still");
@@ -84,27 +82,6 @@ impl Led {
         self.next_call();
     }
 
-    /// A word of the table's header.
-    pub(crate) fn word(&self, name: &str) -> u64 {
-        self.load(header_word(name))
-    }
-
-    /// A word of the first slot, which is the stranger's.
-    pub(crate) fn slot_word(&self, name: &str) -> u64 {
-        self.load(bus::layout::HEADER + 8 * offset(bus::layout::SLOT_WORDS, name))
-    }
-
-    fn load(&self, byte: u64) -> u64 {
-        let mut bytes = [0; 8];
-        self.table.read_exact_at(&mut bytes, byte).expect("the table");
-        u64::from_ne_bytes(bytes)
-    }
-
-    /// Stores a word of the table's header, as somebody else would; the stranger stands still, so it need not be one access.
-    pub(crate) fn store(&self, name: &str, value: u64) {
-        self.table.write_all_at(&value.to_ne_bytes(), header_word(name)).expect("the table");
-    }
-
     /// Lets it run on its own.
     pub(crate) fn let_go(self) -> Stranger {
         ptrace::detach(self.pid, None).expect("it stands still");
@@ -112,10 +89,47 @@ impl Led {
     }
 }
 
-fn offset(words: &[(&str, usize)], name: &str) -> u64 {
-    words.iter().find(|word| word.0 == name).unwrap_or_else(|| panic!("no word is called {name}")).1 as u64
+/// The words of a bus's files, as anybody sees them who may write both. What is stored is one access only for those who stand still.
+pub(crate) struct Words {
+    ring: File,
+    table: File,
 }
 
-fn header_word(name: &str) -> u64 {
-    8 * offset(bus::layout::TABLE_WORDS, name)
+impl Words {
+    pub(crate) fn of(bus: &Path) -> Self {
+        let open = |path: &Path| File::options().read(true).write(true).open(path).expect("a file of the bus");
+        Self { ring: open(bus), table: open(format!("{}.readers", bus.display()).as_ref()) }
+    }
+
+    /// A word of the table's header.
+    pub(crate) fn table(&self, name: &str) -> u64 {
+        load(&self.table, byte_of(layout::TABLE_WORDS, name))
+    }
+
+    /// A word of the first slot, which is the stranger's.
+    pub(crate) fn slot(&self, name: &str) -> u64 {
+        load(&self.table, layout::HEADER + byte_of(layout::SLOT_WORDS, name))
+    }
+
+    pub(crate) fn store_table(&self, name: &str, value: u64) {
+        store(&self.table, byte_of(layout::TABLE_WORDS, name), value);
+    }
+
+    pub(crate) fn store_ring(&self, name: &str, value: u64) {
+        store(&self.ring, byte_of(layout::RING_WORDS, name), value);
+    }
+}
+
+fn byte_of(words: &[(&str, usize)], name: &str) -> u64 {
+    8 * words.iter().find(|word| word.0 == name).unwrap_or_else(|| panic!("no word is called {name}")).1 as u64
+}
+
+fn load(file: &File, byte: u64) -> u64 {
+    let mut bytes = [0; 8];
+    file.read_exact_at(&mut bytes, byte).expect("a word");
+    u64::from_ne_bytes(bytes)
+}
+
+fn store(file: &File, byte: u64, value: u64) {
+    file.write_all_at(&value.to_ne_bytes(), byte).expect("a word");
 }
