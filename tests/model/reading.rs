@@ -62,6 +62,18 @@ impl Eyes {
         }
     }
 
+    /// Whether a call would return at once. Who had only padding overwritten goes on behind it, where there may be nothing.
+    fn something_there(&self, stream: &Stream, ending: Option<&Ending>) -> bool {
+        let mut eyes = self.clone();
+        loop {
+            match eyes.look(stream, ending) {
+                Seen::Empty => return false,
+                Seen::Lapped if eyes.move_up(stream).is_empty() => {}
+                _ => return true,
+            }
+        }
+    }
+
     /// Where one goes on that the writer has overtaken.
     fn move_up(&mut self, stream: &Stream) -> Gap {
         let first = self.next.sequence;
@@ -200,7 +212,9 @@ impl Handle {
     fn lapped(&mut self, seat: &mut Seat, stream: &Stream, ending: Option<&Ending>) -> Expect {
         assert_eq!(seat.class, Class::Lossy, "a reader that gates was overtaken: {seat:?}");
         if std::mem::take(&mut self.jumped) {
+            // With the first gap goes whatever was handed out behind it.
             seat.move_cursor(self.eyes.next);
+            self.dirty = false;
         }
         let gap = self.eyes.move_up(stream);
         if gap.is_empty() {
@@ -217,9 +231,7 @@ impl Handle {
 
     /// Whether a blocking call would return at once.
     pub(crate) fn something_there(&self, seat: &Seat, stream: &Stream, ending: Option<&Ending>) -> bool {
-        matches!(self.owed, Owed::Gap(_))
-            || seat.state == State::Evicted
-            || self.eyes.clone().look(stream, ending) != Seen::Empty
+        matches!(self.owed, Owed::Gap(_)) || seat.state == State::Evicted || self.eyes.something_there(stream, ending)
     }
 }
 
@@ -247,7 +259,7 @@ impl Watcher {
     }
 
     pub(crate) fn something_there(&self, stream: &Stream, ending: Option<&Ending>) -> bool {
-        self.owed.is_some() || self.eyes.clone().look(stream, ending) != Seen::Empty
+        self.owed.is_some() || self.eyes.something_there(stream, ending)
     }
 }
 
