@@ -72,3 +72,37 @@ fn a_gap_that_grows_is_counted_once() {
     }
     world.finish();
 }
+
+/// A gap that the application has not committed, then only padding lost, and behind it records that the filter skips: the reader's place is told
+/// by the second, and nothing is there.
+#[test]
+fn lost_padding_is_no_gap_and_ends_the_one_before() {
+    use lapwing::Class;
+    use ops::{Ask, From, How, Joiner, Length, Op};
+    let publish = |count, length, tag| (0..count).map(move |_| Op::Publish { length, tag, how: How::Try });
+    let read = |count, ask| Op::Read { who: 0, count, ask };
+    for last in [Ask::Try, Ask::Timeout, Ask::Next, Ask::Drain(9)] {
+        let mut history = vec![Op::Join(Joiner {
+            class: Class::Lossy,
+            from: From::Latest,
+            name: None,
+            hold: false,
+            auto: false,
+            filter: Some(1),
+        })];
+        // The first two are overwritten.
+        history.extend(publish(5, Length::Largest(0), 1));
+        history.push(read(4, Ask::Try));
+        // Up to where the next one does not fit before the end of the lap.
+        history.extend(publish(2, Length::Largest(0), 1).chain(publish(1, Length::Small(0), 1)));
+        history.push(read(3, Ask::Try));
+        history.extend(publish(3, Length::Largest(0), 0));
+        history.push(read(1, last));
+        let mut world = world::World::new(ops::Shape { capacity: 4096, stamped: false, slots: 3 });
+        for op in &history {
+            world.apply(op);
+            world.check();
+        }
+        world.finish();
+    }
+}
