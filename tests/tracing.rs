@@ -5,7 +5,7 @@ mod common;
 use lapwing::{Bus, Next, Observer, Options, Policy, Reader, Start, Writer};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -126,7 +126,7 @@ fn each_change_is_told_once_with_who_and_where() {
         reader.rejoin(Start::Latest).expect("it rejoins");
         log.only("joined", Level::INFO, &[("name", "one")]);
 
-        let died = Command::new(std::env::current_exe().expect("this program"))
+        let died = common::own_command(&[])
             .args(["--exact", "each_change_is_told_once_with_who_and_where"])
             .env(BUS, &path)
             .stdout(Stdio::null())
