@@ -52,7 +52,8 @@ pub enum Next<'a> {
     Absent,
     /// The bus was created anew (or removed) and nothing more comes here: attach again.
     Replaced,
-    /// The path leads to another file, or to none, though nobody said so in the bus: nothing may come here any more.
+    /// The path leads to another bus, to what a removal that died has left of this one, or to nothing, though nobody said so in the bus: nothing
+    /// may come here any more.
     Orphaned,
 }
 
